@@ -1,0 +1,1 @@
+"""The world behind the ports: one file a technology, named ``<port>_<technology>.py``."""

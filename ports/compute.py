@@ -1,0 +1,123 @@
+"""Execution of commands: training, prediction, drift reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+
+class RunState(Enum):
+    """Where a run stands. ``LOST`` means that its outcome can no longer be known."""
+
+    ABSENT = "absent"
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    LOST = "lost"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run will not change any more."""
+        return self in (RunState.SUCCEEDED, RunState.FAILED, RunState.LOST)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """One execution.
+
+    Attributes:
+        key: Identity of the run, chosen by the caller; submitting a key twice starts it once.
+        command: Program and arguments; never passed through a shell.
+        environment: Variables added to the run's environment.
+        directory: Working directory; ``None`` for one of the run's own.
+        deadline_seconds: The run is ended when it takes longer, and has then failed.
+        inherit_environment: Whether it also gets the controller's environment. Predictions do not.
+    """
+
+    key: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    directory: str | None = None
+    deadline_seconds: float = 3600.0
+    inherit_environment: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """What is known about a run.
+
+    Attributes:
+        state: Where it stands; ``ABSENT`` when no such key was ever submitted.
+        reason: Why it failed or was lost, in words; empty otherwise.
+        exit_code: Exit status of the command; ``None`` while it runs or when it is unknown.
+        seconds: How long it has run, or ran; ``None`` before it starts.
+    """
+
+    state: RunState
+    reason: str = ""
+    exit_code: int | None = None
+    seconds: float | None = None
+
+
+class Compute(Protocol):
+    """Runs commands and remembers how they ended, also across restarts of the controller."""
+
+    def submit(self, run: RunRequest) -> None:
+        """Start a run, once.
+
+        A key that is already known with the same request is adopted: nothing is started. Whoever calls may
+        have died in an earlier call, before or after it took effect.
+
+        Args:
+            run: What to execute.
+
+        Raises:
+            Temporary: It cannot be started now (no capacity, disk full).
+            Permanent: It cannot be started at all, or the key is known with another request.
+        """
+        ...
+
+    def observe(self, key: str) -> RunStatus:
+        """Say where a run stands. Never starts anything.
+
+        Args:
+            key: Key of the run.
+
+        Returns:
+            The status; ``ABSENT`` for an unknown key. An ended run stays observable.
+
+        Raises:
+            Temporary: The backend cannot be reached.
+        """
+        ...
+
+    def cancel(self, key: str) -> None:
+        """End a run and everything it started. An unknown or ended run is left as it is.
+
+        Returns at once; the run may take its grace period to end, and has then failed as cancelled.
+
+        Args:
+            key: Key of the run.
+
+        Raises:
+            Temporary: The backend cannot be reached.
+        """
+        ...
+
+    def log_tail(self, key: str, lines: int = 50) -> str:
+        """Return the end of what a run printed.
+
+        Args:
+            key: Key of the run.
+            lines: At most so many lines.
+
+        Returns:
+            Text, empty when the run is unknown or has printed nothing.
+
+        Raises:
+            Temporary: The backend cannot be reached.
+        """
+        ...
