@@ -1,0 +1,404 @@
+"""Every port in memory: a whole world for dry runs, simulations and the testing kit.
+
+Models are plain functions of a row's features; training "logs" one; predictions and scores are computed for
+real, in pure Python. Faults are injected from outside, by wrapping.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from ..ports.compute import RunRequest, RunState, RunStatus
+from ..ports.data import Snapshot, SnapshotRequest
+from ..ports.drift import ColumnDrift, DriftReport
+from ..ports.errors import ChampionMoved, Permanent
+from ..ports.metrics import MetricQuery, MetricWindow
+from ..ports.notifier import Notice
+from ..ports.predictor import Predictions
+from ..ports.registry import ModelVersion
+from ..ports.scorer import Scores, ScoringTask
+from ..ports.telemetry import TickReport
+from ..ports.tracking import TrainingContext
+from ..ports.values import Pending, TimeWindow
+from .memory_ledger import MemoryLedger, MemoryObservations
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Model = Callable[[Mapping[str, Any]], Any]
+"""A model: the prediction for one row's features."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of data.
+
+    Attributes:
+        at: Its time.
+        features: Values by name.
+        label: The truth; ``None`` when it has not come yet.
+    """
+
+    at: datetime
+    features: Mapping[str, Any]
+    label: Any = None
+
+
+class MemoryDataSource:
+    """Implements DataSource over lists of rows.
+
+    Args:
+        rows: Rows by model; may be extended later through ``add``.
+    """
+
+    def __init__(self, rows: Mapping[str, Sequence[Row]] | None = None) -> None:
+        self._rows = {model: list(some) for model, some in (rows or {}).items()}
+        self.taken: dict[str, tuple[Row, ...]] = {}
+
+    def add(self, model: str, rows: Iterable[Row]) -> None:
+        """Add rows of a model."""
+        self._rows.setdefault(model, []).extend(rows)
+
+    def snapshot(self, request: SnapshotRequest) -> Snapshot:
+        """Copy the rows of a window."""
+        if request.model not in self._rows:
+            raise Permanent(f"there are no rows of {request.model}")
+        window = request.window
+        inside = [row for row in self._rows[request.model] if window.start <= row.at < window.end]
+        rows = tuple(sorted((r for r in inside if r.label is not None or not request.labelled), key=_time))
+        features = tuple(dict.fromkeys(name for row in rows for name in row.features))
+        text = repr([(row.at, sorted(row.features.items()), row.label) for row in rows] + [request.labelled])
+        digest = hashlib.sha256(text.encode()).hexdigest() if rows else ""
+        self.taken[digest] = rows
+        return Snapshot(
+            model=request.model,
+            window=window,
+            uri=f"memory:{digest}" if rows else "",
+            rows=len(rows),
+            sha256=digest,
+            features=features,
+            label="label" if request.labelled else None,
+            time="at",
+            first_at=rows[0].at if rows else None,
+            last_at=rows[-1].at if rows else None,
+        )
+
+
+def _time(row: Row) -> datetime:
+    return row.at
+
+
+class MemoryMetrics:
+    """Implements MetricSource with values that are set."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, str], MetricWindow] = {}
+
+    def set(
+        self, model: str, metric: str, value: float | None, rows: int | None = 1000, reason: str = ""
+    ) -> None:
+        """Let every window of a metric have this value, or none for a reason."""
+        query = MetricQuery(model, metric, TimeWindow(_EPOCH, _EPOCH))  # replaced by the real one when read
+        finite = value is not None and math.isfinite(value)
+        why = "" if finite else reason or ("no samples" if value is None else f"the value is {value}")
+        self._values[model, metric] = MetricWindow(
+            query, value if finite else None, why, rows or 0, rows, empty=value is None and not reason
+        )
+
+    def read(self, queries: Sequence[MetricQuery]) -> Sequence[MetricWindow]:
+        """Answer every query."""
+        return [self._answer(query) for query in queries]
+
+    def _answer(self, query: MetricQuery) -> MetricWindow:
+        known = self._values.get((query.model, query.metric))
+        if known is None:
+            return MetricWindow(query, None, "no samples", empty=True)
+        return replace(known, query=query, last_at=query.window.end if known.value is not None else None)
+
+
+class MemoryDrift:
+    """Implements DriftDetector with PSI values that are set."""
+
+    def __init__(self) -> None:
+        self._psi: dict[str, Mapping[str, float | None]] = {}
+
+    def set(self, model: str, psi: Mapping[str, float | None]) -> None:
+        """Let the features of a model have drifted so far; ``None`` cannot be computed."""
+        self._psi[model] = psi
+
+    def compare(self, reference: Snapshot, current: Snapshot) -> DriftReport | Pending:
+        """Compare two snapshots."""
+        psi = self._psi.get(current.model, {})
+        features = tuple(dict.fromkeys((*reference.features, *current.features)))
+        return DriftReport(
+            tuple(
+                ColumnDrift(
+                    name,
+                    "numeric",
+                    psi.get(name, 0.0),
+                    None,
+                    reference.rows,
+                    current.rows,
+                    "cannot be computed" if psi.get(name, 0.0) is None else "",
+                )
+                for name in features
+            )
+        )
+
+
+class MemoryCompute:
+    """Implements Compute: runs "execute" when they are observed.
+
+    Args:
+        script: What becomes of a run: called at every look at it until it has ended. The default lets every
+            run succeed at once.
+    """
+
+    def __init__(self, script: Callable[[RunRequest], RunStatus] | None = None) -> None:
+        self._script = script or (lambda run: RunStatus(RunState.SUCCEEDED, exit_code=0, seconds=0.0))
+        self._runs: dict[str, tuple[RunRequest, RunStatus]] = {}
+        self.started: Counter[str] = Counter()
+
+    def submit(self, run: RunRequest) -> None:
+        """Start a run, once."""
+        if run.key in self._runs:
+            if self._runs[run.key][0] != run:
+                raise Permanent(f"run {run.key} is known with another request")
+            return
+        self._runs[run.key] = (run, RunStatus(RunState.PENDING))
+        self.started[run.key] += 1
+
+    def observe(self, key: str) -> RunStatus:
+        """Say where a run stands."""
+        if key not in self._runs:
+            return RunStatus(RunState.ABSENT)
+        run, status = self._runs[key]
+        if not status.state.ended:
+            status = self._script(run)
+            self._runs[key] = (run, status)
+        return status
+
+    def cancel(self, key: str) -> None:
+        """End a run."""
+        if key in self._runs and not self._runs[key][1].state.ended:
+            self._runs[key] = (self._runs[key][0], RunStatus(RunState.FAILED, "cancelled"))
+
+    def log_tail(self, key: str, lines: int = 50) -> str:
+        """Runs in memory print nothing."""
+        return ""
+
+
+class MemoryRegistry:
+    """Implements ModelRegistry and ExperimentTracker."""
+
+    def __init__(self) -> None:
+        self.models: dict[tuple[str, str], Model] = {}
+        self.aliases: dict[str, str] = {}
+        self.versions: dict[str, list[ModelVersion]] = {}
+        self.notes: dict[tuple[str, str], dict[str, Any]] = {}
+        self._contexts: dict[str, TrainingContext] = {}
+        self._logged: dict[str, list[tuple[Model, str]]] = {}
+
+    # What the world does
+
+    def log(self, job_id: str, model: Model, digest: str) -> None:
+        """Let the training run of a job log a model with this artefact digest; logging one twice adds one."""
+        logged = self._logged.setdefault(job_id, [])
+        if all(known != digest for _, known in logged):
+            logged.append((model, digest))
+
+    def register(self, name: str, model: Model, digest: str, job_id: str | None = None) -> ModelVersion:
+        """Register a version, as somebody else would."""
+        versions = self.versions.setdefault(name, [])
+        context = self._contexts.get(job_id or "")
+        version = ModelVersion(
+            model=name,
+            version=str(len(versions) + 1),
+            digest=digest,
+            uri=f"memory:{name}/{len(versions) + 1}",
+            job_id=job_id,
+            trained_on=context.data.window if context else None,
+            data_sha256=context.data.sha256 if context else None,
+        )
+        versions.append(version)
+        self.models[name, version.version] = model
+        return version
+
+    def tamper(self, version: ModelVersion, digest: str) -> None:
+        """Let the artefact of a version be another one from now on."""
+        changed = replace(version, digest=digest)
+        self.versions[version.model] = [changed if v == version else v for v in self.versions[version.model]]
+
+    # ModelRegistry
+
+    def champions(self, models: Sequence[str]) -> Mapping[str, ModelVersion]:
+        """Say which version of each model serves."""
+        return {name: self._find(name, self.aliases[name]) for name in models if name in self.aliases}
+
+    def candidate(self, model: str, job_id: str) -> ModelVersion | None:
+        """Register the one model that a job logged."""
+        known = [version for version in self.versions.get(model, []) if version.job_id == job_id]
+        logged = self._logged.get(job_id, [])
+        if len(logged) > 1:
+            raise Permanent(f"the training run of job {job_id} logged {len(logged)} models; log one")
+        if known or not logged:
+            return known[0] if known else None
+        return self.register(model, logged[0][0], logged[0][1], job_id)
+
+    def set_champion(self, version: ModelVersion, expected: str | None) -> None:
+        """Let a version serve, if the expected one still does."""
+        found = self.aliases.get(version.model)
+        if found == version.version:
+            return
+        if found != expected:
+            raise ChampionMoved(version.model, expected, found)
+        if self._find(version.model, version.version).digest != version.digest:
+            raise Permanent(f"the artefact of {version.model} version {version.version} was altered")
+        self.aliases[version.model] = version.version
+
+    def _find(self, name: str, label: str) -> ModelVersion:
+        for version in self.versions.get(name, []):
+            if version.version == label:
+                return version
+        raise Permanent(f"{name} has no version {label}")
+
+    # ExperimentTracker
+
+    def open_run(self, context: TrainingContext) -> Mapping[str, str]:
+        """Open the tracked run of a job, once."""
+        self._contexts.setdefault(context.job_id, context)
+        return {"MEMORY_RUN_ID": context.job_id}
+
+    def annotate(self, version: ModelVersion, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """Keep scores and tags with a version."""
+        self._find(version.model, version.version)
+        self.notes.setdefault((version.model, version.version), {}).update({**metrics, **tags})
+
+
+class MemoryPredictor:
+    """Implements Predictor over the models of a MemoryRegistry and the rows of a MemoryDataSource."""
+
+    def __init__(self, registry: MemoryRegistry, data: MemoryDataSource) -> None:
+        self._registry = registry
+        self._data = data
+        self.made: dict[str, tuple[Any, ...]] = {}
+
+    def predict(self, version: ModelVersion, snapshot: Snapshot) -> Predictions | Pending:
+        """Return the predictions of a version."""
+        model = self._registry.models.get((version.model, version.version))
+        if model is None:
+            raise Permanent(f"{version.model} has no version {version.version}")
+        rows = self._data.taken[snapshot.sha256]
+        try:
+            values = tuple(model(row.features) for row in rows)
+        except Exception as error:
+            raise Permanent(f"version {version.version} fails on the rows: {error}") from error
+        if any(isinstance(value, float) and not math.isfinite(value) for value in values):
+            raise Permanent(f"version {version.version} returned predictions that are not finite")
+        digest = hashlib.sha256(f"{version.digest}{snapshot.sha256}{values!r}".encode()).hexdigest()
+        self.made[digest] = values
+        return Predictions(f"memory:{digest}", digest, len(values))
+
+
+class MemoryScorer:
+    """Implements Scorer in pure Python: 0/1 classes with 1 as positive, and regression."""
+
+    def __init__(self, data: MemoryDataSource, predictor: MemoryPredictor) -> None:
+        self._data = data
+        self._predictor = predictor
+
+    def score(
+        self,
+        task: ScoringTask,
+        snapshot: Snapshot,
+        candidate: Predictions,
+        champion: Predictions | None = None,
+    ) -> Scores:
+        """Score one version, or two on the same rows."""
+        labels = [row.label for row in self._data.taken[snapshot.sha256]]
+        measure = _classify if task.kind == "classification" else _regress
+        new = self._values(candidate, labels)
+        metrics = measure(labels, new)
+        unknown = {name: "it is not defined on these rows" for name, v in metrics.items() if v is None}
+        classes = Counter(str(label) for label in labels) if task.kind == "classification" else Counter()
+        if champion is None:
+            return Scores(len(labels), metrics, None, unknown, classes)
+        old = self._values(champion, labels)
+        right = [(a == y, b == y) for y, a, b in zip(labels, new, old, strict=True)]
+        discordant = (right.count((True, False)), right.count((False, True)))
+        paired = discordant if task.kind == "classification" else None
+        return Scores(len(labels), metrics, measure(labels, old), unknown, classes, new == old, paired)
+
+    def _values(self, predictions: Predictions, labels: Sequence[Any]) -> tuple[Any, ...]:
+        values = self._predictor.made.get(predictions.sha256)
+        if values is None or len(values) != len(labels):
+            raise Permanent("predictions and rows do not belong together")
+        return values
+
+
+def _classify(labels: Sequence[Any], predicted: Sequence[Any]) -> dict[str, float | None]:
+    pairs = Counter((bool(y), bool(p)) for y, p in zip(labels, predicted, strict=True))
+    hits, wrong, missed = pairs[True, True], pairs[False, True], pairs[True, False]
+    one_class = len({bool(label) for label in labels}) < 2
+    precision = None if one_class else hits / (hits + wrong) if hits + wrong else 0.0
+    recall = None if one_class else hits / (hits + missed)
+    f1 = None if one_class else 2 * hits / (2 * hits + wrong + missed)
+    accuracy = (hits + pairs[False, False]) / len(labels)
+    return {"accuracy": accuracy, "precision": precision, "recall": recall, "f1": f1}
+
+
+def _regress(labels: Sequence[float], predicted: Sequence[float]) -> dict[str, float | None]:
+    errors = [p - y for y, p in zip(labels, predicted, strict=True)]
+    mean = sum(labels) / len(labels)
+    spread = sum((y - mean) ** 2 for y in labels)
+    squares = sum(e * e for e in errors)
+    return {
+        "mae": sum(map(abs, errors)) / len(errors),
+        "rmse": math.sqrt(squares / len(errors)),
+        "r2": 1 - squares / spread if spread else None,
+    }
+
+
+class MemoryNotifier:
+    """Implements Notifier: keeps what it gets, by id."""
+
+    def __init__(self) -> None:
+        self.sent: list[Notice] = []
+
+    def send(self, notice: Notice) -> None:
+        """Keep one notice."""
+        self.sent.append(notice)
+
+
+class MemoryTelemetry:
+    """Implements Telemetry: keeps the reports of the last ticks."""
+
+    def __init__(self, keep: int = 1000) -> None:
+        self._keep = keep
+        self.reports: list[TickReport] = []
+
+    def report(self, tick: TickReport) -> None:
+        """Keep a report."""
+        self.reports = [*self.reports[-self._keep + 1 :], tick]
+
+
+__all__ = [
+    "MemoryCompute",
+    "MemoryDataSource",
+    "MemoryDrift",
+    "MemoryLedger",
+    "MemoryMetrics",
+    "MemoryNotifier",
+    "MemoryObservations",
+    "MemoryPredictor",
+    "MemoryRegistry",
+    "MemoryScorer",
+    "MemoryTelemetry",
+    "Model",
+    "Row",
+]

@@ -1,0 +1,158 @@
+"""The ledger's ports in memory: for dry runs, simulations and the testing kit. Nothing outlives the process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from ..ports.agenda import Claim
+from ..ports.errors import DuplicateKey, LeaseLost, Overtaken
+from ..ports.ledger import Append, Entry
+from ..ports.observations import Look
+from ..ports.outbox import Outgoing
+
+_GENESIS = "0" * 64
+
+
+class MemoryLedger:
+    """Implements Ledger, Agenda and Outbox as one store, as their transactions need it.
+
+    Args:
+        clock: The store's own clock, in seconds; only leases use it.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._streams: dict[str, list[Entry]] = {}
+        self._looks: dict[str, datetime] = {}
+        self._outbox: dict[str, tuple[Outgoing, datetime | None]] = {}
+        self._holder = ""
+        self._epoch = 0
+        self._expires = float("-inf")
+
+    # Ledger
+
+    def models(self) -> Sequence[str]:
+        """Names of all models that have a stream, sorted."""
+        return sorted(self._streams)
+
+    def read(self, model: str, after: int = 0) -> Sequence[Entry]:
+        """Entries of a stream after a sequence number."""
+        with self._lock:
+            return tuple(self._streams.get(model, [])[after:])
+
+    def append(self, batch: Append) -> None:
+        """Add entries, all or none."""
+        with self._lock:
+            self._check_lease(batch.epoch)
+            stream = self._streams.get(batch.model, [])
+            self._check_head(stream, batch.entries[0])
+            known = {entry.key for entry in stream if entry.key is not None}
+            for entry in batch.entries:
+                if entry.key in known:
+                    raise DuplicateKey(f"{batch.model} already has an entry {entry.key!r}")
+            self._streams[batch.model] = [*stream, *batch.entries]
+            if batch.next_look is not None:
+                look = self._looks.get(batch.model, batch.next_look)
+                earlier = batch.epoch is None  # a request never makes a model wait longer
+                self._looks[batch.model] = min(look, batch.next_look) if earlier else batch.next_look
+            for notice in batch.notices:
+                self._outbox.setdefault(notice.id, (Outgoing(notice, 0), notice.at))
+
+    def _check_lease(self, epoch: int | None) -> None:
+        if epoch is not None and (epoch != self._epoch or not self._holder or self._clock() >= self._expires):
+            raise LeaseLost(f"the lease of epoch {epoch} is over")
+
+    @staticmethod
+    def _check_head(stream: Sequence[Entry], first: Entry) -> None:
+        seq, digest = (stream[-1].seq, stream[-1].hash) if stream else (0, _GENESIS)
+        if (first.seq, first.prev) != (seq + 1, digest):
+            raise Overtaken(f"{first.model} is at entry {seq}, not {first.seq - 1}")
+
+    # Agenda
+
+    def claim(self, now: datetime, holder: str, lease_seconds: float, limit: int = 1000) -> Claim:
+        """Take or keep the lease, and say what is due."""
+        with self._lock:
+            clock = self._clock()
+            if self._holder not in ("", holder) and clock < self._expires:
+                return Claim(None, self._holder)
+            if self._holder != holder or clock >= self._expires:
+                self._epoch += 1
+            self._holder, self._expires = holder, clock + lease_seconds
+            waiting = sorted((at, model) for model, at in self._looks.items())
+            due = [model for at, model in waiting if at <= now]
+            later = [at for at, _ in waiting if at > now]
+            return Claim(self._epoch, holder, tuple(due[:limit]), min(later, default=None))
+
+    def set_next_look(self, model: str, seq: int, at: datetime, epoch: int) -> None:
+        """Say when a model wants to be looked at again, if nothing was appended meanwhile."""
+        with self._lock:
+            if epoch == self._epoch and len(self._streams.get(model, [])) == seq:
+                self._looks[model] = at
+
+    def release(self, holder: str) -> None:
+        """Give the lease back at once."""
+        with self._lock:
+            if self._holder == holder:
+                self._holder, self._expires = "", float("-inf")
+
+    # Outbox
+
+    def due(self, now: datetime, limit: int = 20) -> Sequence[Outgoing]:
+        """Notices whose time has come, oldest first."""
+        with self._lock:
+            ready = [outgoing for outgoing, at in self._outbox.values() if at is not None and at <= now]
+            return tuple(sorted(ready, key=lambda outgoing: outgoing.notice.at)[:limit])
+
+    def delivered(self, notice_id: str, at: datetime) -> None:
+        """Note that a notice has arrived."""
+        with self._lock:
+            if notice_id in self._outbox:
+                self._outbox[notice_id] = (self._outbox[notice_id][0], None)
+
+    def postpone(self, notice_id: str, until: datetime | None, error: str) -> None:
+        """Note a failure: try again later, or give up."""
+        with self._lock:
+            outgoing, at = self._outbox[notice_id]
+            if at is not None:
+                tried = replace(outgoing, attempts=outgoing.attempts + 1, error=error, dead=until is None)
+                self._outbox[notice_id] = (tried, until)
+
+    def dead_letters(self) -> Sequence[Outgoing]:
+        """Notices that were given up, oldest first."""
+        with self._lock:
+            dead = [outgoing for outgoing, _ in self._outbox.values() if outgoing.dead]
+            return tuple(sorted(dead, key=lambda outgoing: outgoing.notice.at))
+
+
+class MemoryObservations:
+    """Implements Observations.
+
+    Args:
+        keep: Looks kept of each model.
+    """
+
+    def __init__(self, *, keep: int = 10_000) -> None:
+        self._keep = keep
+        self._looks: dict[str, deque[Look]] = {}
+
+    def record(self, looks: Sequence[Look]) -> None:
+        """Keep looks; a second one at the same time replaces the first."""
+        for look in looks:
+            kept = self._looks.get(look.model, deque())
+            others = [other for other in kept if other.at != look.at]
+            self._looks[look.model] = deque(sorted([*others, look], key=_time), maxlen=self._keep)
+
+    def recent(self, model: str, after: datetime | None = None) -> Sequence[Look]:
+        """Looks of a model, oldest first."""
+        return tuple(look for look in self._looks.get(model, ()) if after is None or look.at > after)
+
+
+def _time(look: Look) -> datetime:
+    return look.at

@@ -1,0 +1,64 @@
+"""Back from the ledger's JSON to the values it was written from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from ..ports.data import Snapshot
+from ..ports.registry import ModelVersion
+from ..ports.values import TimeWindow
+from .promotion import Decision, Outcome
+from .validation import ValidationResult
+from .verdict import Answer, Verdict
+
+
+def time_of(text: str) -> datetime:
+    """Aware datetime of an ISO 8601 text."""
+    return datetime.fromisoformat(text)
+
+
+def window_of(data: Mapping[str, Any]) -> TimeWindow:
+    """Window from its JSON."""
+    return TimeWindow(time_of(data["start"]), time_of(data["end"]))
+
+
+def version_of(data: Mapping[str, Any]) -> ModelVersion:
+    """Model version from its JSON."""
+    trained_on = data.get("trained_on")
+    return ModelVersion(**{**data, "trained_on": window_of(trained_on) if trained_on else None})
+
+
+def snapshot_of(data: Mapping[str, Any]) -> Snapshot:
+    """Snapshot from its JSON."""
+    return Snapshot(
+        **{
+            **data,
+            "window": window_of(data["window"]),
+            "features": tuple(data["features"]),
+            "first_at": time_of(data["first_at"]) if data["first_at"] else None,
+            "last_at": time_of(data["last_at"]) if data["last_at"] else None,
+        }
+    )
+
+
+def verdict_of(data: Mapping[str, Any]) -> Verdict:
+    """Verdict from its JSON."""
+    return Verdict(Answer(data["answer"]), data["reason"], data["evidence"])
+
+
+def validation_of(data: Mapping[str, Any]) -> ValidationResult:
+    """Validation from its JSON."""
+    return ValidationResult(
+        **{
+            **data,
+            "verdict": verdict_of(data["verdict"]),
+            "validation_timestamp": time_of(data["validation_timestamp"]),
+        }
+    )
+
+
+def decision_of(data: Mapping[str, Any]) -> Decision:
+    """Decision from its JSON."""
+    return Decision(Outcome(data["outcome"]), data["rule"], data["reason"], data["numbers"])

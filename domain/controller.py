@@ -1,0 +1,369 @@
+"""The controller: claims what is due, lets the pure functions decide, records the intent, acts, looks again.
+
+Every act is idempotent by its key, and its outcome is read from the world rather than taken from the call, so
+that a crash between any two steps is repaired by the next tick.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+
+from ..ports.compute import RunRequest
+from ..ports.data import Snapshot
+from ..ports.errors import ChampionMoved, Overtaken, UnknownModel
+from ..ports.ledger import Append
+from ..ports.observations import Look
+from ..ports.registry import ModelVersion
+from ..ports.telemetry import TickReport
+from ..ports.tracking import TrainingContext
+from ..ports.values import Pending
+from .decide import decide
+from .idle import situation_of
+from .jobs import RetrainingJob, TriggerType
+from .notices import notices_of
+from .plan import RETRY, Act, CancelRun, Phase, Plan, Seen, SetChampion, SubmitTraining, Trouble, phase_of
+from .sealing import Draft, canonical, digest_of, seal
+from .spec import ModelSpec
+from .state import ModelState, fold
+from .triggers import Rule, is_pending
+from .verdict import Verdict, unknown
+from .world import CustomTrigger, Ports, Tally, World
+
+_log = logging.getLogger(__name__)
+
+_MOST_ROUNDS = 50
+"""Looks at one model in a tick; a full job takes about ten. More is a fault, and waits for the next tick."""
+
+
+class Controller:
+    """Runs the loop over a fleet. Not thread-safe by itself: one thread at a time.
+
+    Args:
+        ports: The world.
+        fleet: Settings by model name.
+        holder: Identity of this process for the lease.
+        monotonic: Stopwatch in seconds, for telemetry.
+        lease_seconds: Life of the lease; it is renewed at a third.
+        triggers: The user's own triggers by name: called with a model's name, they say whether it should be
+            retrained and why.
+        trigger_types: What kind of trigger each of them is; custom unless said.
+    """
+
+    def __init__(
+        self,
+        ports: Ports,
+        fleet: Mapping[str, ModelSpec],
+        holder: str,
+        *,
+        monotonic: Callable[[], float],
+        lease_seconds: float = 20.0,
+        triggers: Mapping[str, CustomTrigger] | None = None,
+        trigger_types: Mapping[str, TriggerType] | None = None,
+    ) -> None:
+        self.ports = ports
+        self.fleet = dict(fleet)
+        self.holder = holder
+        self._monotonic = monotonic
+        self._lease_seconds = lease_seconds
+        own = dict(triggers or {})
+        kinds = {name: (trigger_types or {}).get(name, TriggerType.CUSTOM) for name in own}
+        self._rules: dict[str, Rule] = {name: spec.combined_rule(kinds) for name, spec in self.fleet.items()}
+        self._world = World(ports, self.fleet, self._rules, own)
+        self._states: dict[str, ModelState] = {}
+        self._trouble: dict[str, Trouble] = {}
+
+    # -- what is known ------------------------------------------------------------------------------------
+
+    def state(self, model: str) -> ModelState:
+        """What the ledger knows of a model now.
+
+        Raises:
+            Temporary: The ledger cannot be read.
+        """
+        known = self._states.get(model, ModelState(model))
+        state = fold(model, self.ports.ledger.read(model, known.head.seq), known)
+        self._states[model] = state
+        return state
+
+    def spec(self, model: str) -> ModelSpec:
+        """Settings of a model.
+
+        Raises:
+            UnknownModel: It is not in the fleet.
+        """
+        if model not in self.fleet:
+            known = ", ".join(sorted(self.fleet)) or "none"
+            raise UnknownModel(f"there is no model {model!r} in the settings; there are: {known}")
+        return self.fleet[model]
+
+    def judge(self, model: str, now: datetime) -> Verdict | Pending:
+        """What the triggers say of a model now. Records nothing and starts no job.
+
+        Returns:
+            The combined verdict; ``Pending`` while an observation is being computed.
+
+        Raises:
+            UnknownModel: It is not in the fleet.
+        """
+        self.spec(model)
+        state, rule = self.state(model), self._rules[model]
+        seen = self._world.look_at_idle([state], now)[model]
+        if isinstance(seen, Trouble):
+            return unknown(seen.reason)
+        situation = situation_of(state, seen.champion, now)
+        verdict = rule.judge(seen.observations, situation)
+        if not verdict.is_yes and is_pending(rule.needs(situation), seen.observations):
+            return Pending("an observation is being computed")
+        return verdict
+
+    # -- what people ask ----------------------------------------------------------------------------------
+
+    def enrol(self, models: Iterable[str], now: datetime) -> None:
+        """Begin the stream of every model that has none, and make it due.
+
+        Raises:
+            UnknownModel: One is not in the fleet.
+        """
+        for model in models:
+            self.spec(model)
+            state = self.state(model)
+            if state.head.seq == 0:
+                try:
+                    self._append(state, (Draft("model.enrolled"),), None, now, now)
+                except Overtaken:
+                    continue  # somebody else has just done it
+
+    def request(self, model: str, ask: Callable[[ModelState], Draft], now: datetime) -> Draft:
+        """Append a person's request; needs no lease, and makes the model due.
+
+        Args:
+            model: Name of the model.
+            ask: Makes the entry from the state, or refuses. Called again when the append was overtaken.
+            now: When it is asked.
+
+        Returns:
+            The entry that was appended.
+
+        Raises:
+            UnknownModel: It is not in the fleet.
+            Refused: The rules do not allow it now (and the other errors of ``domain.requests``).
+        """
+        self.enrol([model], now)
+        while True:
+            state = self.state(model)
+            draft = ask(state)
+            try:
+                self._append(state, (draft,), None, now, now)
+            except Overtaken:
+                continue
+            return draft
+
+    # -- the loop -----------------------------------------------------------------------------------------
+
+    def tick(self, now: datetime) -> TickReport:
+        """Look at everything that is due, and send the notices that wait.
+
+        Args:
+            now: Time of the tick.
+
+        Returns:
+            What was done; ``holds_lease`` is False when another controller holds the lease, and nothing was.
+
+        Raises:
+            Temporary: The ledger cannot be reached.
+            LeaseLost: Another controller took the lease meanwhile; what was appended before that counts.
+        """
+        started = self._monotonic()
+        tally = self._world.tally = Tally()
+        claim = self.ports.agenda.claim(now, self.holder, self._lease_seconds)
+        sent = waiting = 0
+        if claim.epoch is not None:
+            self._turn(claim.due, claim.epoch, now)
+            sent, waiting = self._deliver(now)
+        report = TickReport(
+            at=now,
+            seconds=self._monotonic() - started,
+            holds_lease=claim.epoch is not None,
+            looked=claim.due,
+            verdicts=tally.verdicts,
+            events=tally.events,
+            errors=tally.errors,
+            notices_sent=sent,
+            notices_waiting=waiting,
+            metrics=tally.metrics,
+            next_due=claim.next_due,
+        )
+        self.ports.telemetry.report(report)
+        return report
+
+    def advance(self, model: str, now: datetime) -> bool:
+        """Take one model's open job, or a person's request, as far as it goes now; open nothing by trigger.
+
+        Args:
+            model: Name of the model; looked at whether it is due or not.
+            now: Time of the step.
+
+        Returns:
+            Whether this process may act; False when another controller holds the lease.
+        """
+        claim = self.ports.agenda.claim(now, self.holder, self._lease_seconds, limit=0)
+        if claim.epoch is None:
+            return False
+        self._turn([model], claim.epoch, now, only_jobs=True)
+        self._deliver(now)
+        return True
+
+    def _turn(self, models: Iterable[str], epoch: int, now: datetime, only_jobs: bool = False) -> None:
+        """Gather, decide, record and act, round by round, until no model has more to do now."""
+        active = self._ours(models, epoch, now)
+        for _ in range(_MOST_ROUNDS):
+            states = [self.state(model) for model in active]
+            if only_jobs:
+                states = [state for state in states if phase_of(state) is not Phase.IDLE or state.start]
+            if not states:
+                return
+            seen = self._gather(states, now)
+            active = [state.model for state in states if self._step(state, seen[state.model], epoch, now)]
+        for model in active:
+            _log.error("%s did not settle within %d looks; it waits for the next tick", model, _MOST_ROUNDS)
+            self.ports.agenda.set_next_look(model, self.state(model).head.seq, now + RETRY, epoch)
+
+    def _ours(self, models: Iterable[str], epoch: int, now: datetime) -> list[str]:
+        """Models of the fleet. One that has a stream but no settings any more rests."""
+        ours = []
+        for model in models:
+            if model in self.fleet:
+                ours.append(model)
+            else:
+                rest = now + timedelta(days=1)
+                self.ports.agenda.set_next_look(model, self.state(model).head.seq, rest, epoch)
+        return ours
+
+    def _gather(self, states: list[ModelState], now: datetime) -> dict[str, Seen]:
+        """What each state needs; trouble met while acting is seen first."""
+        met = {s.model: self._trouble.pop(s.model) for s in states if s.model in self._trouble}
+        return {**met, **self._world.look([s for s in states if s.model not in met], now)}
+
+    def _step(self, state: ModelState, seen: Seen, epoch: int, now: datetime) -> bool:
+        """Decide, record and act for one model; say whether to look at it again at once."""
+        plan = decide(self.fleet[state.model], self._rules[state.model], state, seen, now)
+        if plan.verdicts is not None:
+            self._note_look(state, plan, now)
+        if plan.drafts:
+            drafts = self._with_looks(state, plan.drafts)
+            try:
+                self._append(state, drafts, epoch, plan.look_at or now, now)
+            except Overtaken:
+                return True
+        if plan.act is not None:
+            self._act(state.model, plan.act)
+        if plan.look_at is not None and not plan.drafts:
+            self.ports.agenda.set_next_look(state.model, state.head.seq, plan.look_at, epoch)
+        return plan.look_at is None
+
+    def _append(
+        self,
+        state: ModelState,
+        drafts: tuple[Draft, ...],
+        epoch: int | None,
+        look_at: datetime,
+        now: datetime,
+    ) -> None:
+        entries = seal(state.model, state.head, drafts, now)
+        after = fold(state.model, entries, state)
+        notices = notices_of(state, entries)
+        self.ports.ledger.append(Append(state.model, entries, epoch, look_at, notices))
+        self._states[state.model] = after
+        self._world.tally.events.update((state.model, draft.kind) for draft in drafts)
+
+    # -- acting -------------------------------------------------------------------------------------------
+
+    def _act(self, model: str, act: Act) -> None:
+        """Act. Trouble is what the next look sees, so that it is decided upon."""
+        match act:
+            case SubmitTraining(job_id):
+                done = self._world.ask("compute", lambda: self._submit(self.state(model).jobs[job_id]))
+            case CancelRun(key):
+                done = self._world.ask("compute", lambda: self.ports.compute.cancel(key))
+            case SetChampion(version, expected):
+                done = self._world.ask("registry", lambda: self._set_champion(version, expected))
+        if isinstance(done, Trouble):
+            self._trouble[model] = done
+
+    def _set_champion(self, version: ModelVersion, expected: str | None) -> None:
+        try:
+            self.ports.registry.set_champion(version, expected)
+        except ChampionMoved as moved:
+            _log.warning("%s", moved)  # the next look sees where the alias is, and decides
+
+    def _submit(self, job: RetrainingJob) -> None:
+        spec, data = self.spec(job.model_name).training, job.training
+        assert data is not None  # noqa: S101  (run.intended recorded it)
+        champion = job.champion.version if job.champion else None
+        context = TrainingContext(job.model_name, job.job_id, job.attempt, job.parameters, data, champion)
+        tracked = self.ports.tracker.open_run(context)
+        run = RunRequest(
+            key=job.run_key,
+            command=spec.command,
+            environment={**tracked, **training_environment(job, data)},
+            directory=spec.directory,
+            deadline_seconds=spec.deadline_seconds,
+        )
+        self.ports.compute.submit(run)
+
+    # -- looks and notices --------------------------------------------------------------------------------
+
+    def _note_look(self, state: ModelState, plan: Plan, now: datetime) -> None:
+        verdicts = plan.verdicts or {}
+        self._world.tally.verdicts.update(
+            (name, str(verdict["answer"])) for name, verdict in verdicts.items()
+        )
+        look = Look(state.model, now, {"verdicts": verdicts, "suppressed": plan.suppressed})
+        self._world.ask("observations", lambda: self.ports.observations.record([look]))
+
+    def _with_looks(self, state: ModelState, drafts: tuple[Draft, ...]) -> tuple[Draft, ...]:
+        """Say in a changed look how many looks there were since the last one, with their digest."""
+        if not any(draft.kind == "look.changed" for draft in drafts):
+            return drafts
+        recent = self.ports.observations.recent
+        looks = self._world.ask("observations", lambda: recent(state.model, state.looked_at))
+        between = () if isinstance(looks, Trouble) else tuple(looks)
+        told = {"looks": len(between), "looks_digest": digest_of([look.data for look in between])}
+        return tuple(
+            replace(draft, data={**draft.data, **told}) if draft.kind == "look.changed" else draft
+            for draft in drafts
+        )
+
+    def _deliver(self, now: datetime) -> tuple[int, int]:
+        """Send what is due; count what was delivered, and what was not."""
+        sent = waiting = 0
+        for outgoing in self.ports.outbox.due(now):
+            notice = outgoing.notice
+            failure = self._world.ask("notifier", partial(self.ports.notifier.send, notice))
+            if failure is None:
+                self.ports.outbox.delivered(notice.id, now)
+                sent += 1
+                continue
+            wait = failure.retry_after or min(5.0 * 2**outgoing.attempts, 3600.0)
+            again = now + timedelta(seconds=wait) if failure.temporary else None
+            self.ports.outbox.postpone(notice.id, again, failure.reason)
+            waiting += 1
+        return sent, waiting
+
+
+def training_environment(job: RetrainingJob, data: Snapshot) -> dict[str, str]:
+    """The training contract: what a training command finds in its environment, beside the tracked run."""
+    return {
+        "AUTORETRAIN_MODEL_NAME": job.model_name,
+        "AUTORETRAIN_JOB_ID": job.job_id,
+        "AUTORETRAIN_ATTEMPT": str(job.attempt),
+        "AUTORETRAIN_TRAINING_CONFIG": canonical(job.parameters),
+        "AUTORETRAIN_DATA": data.uri,
+        "AUTORETRAIN_LABEL": data.label or "",
+        "AUTORETRAIN_TIME": data.time,
+        "AUTORETRAIN_FEATURES": canonical(data.features),
+    }

@@ -1,0 +1,85 @@
+"""The decision of a tick: from what is known and seen of a model to what is recorded and done."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import cast
+
+from .idle import decide_idle
+from .jobs import RetrainingJob
+from .lifecycle import (
+    decide_approval,
+    decide_cancelled,
+    decide_data,
+    decide_deployment,
+    decide_training,
+    decide_trouble,
+    decide_validation,
+)
+from .plan import (
+    RETRY,
+    ChampionSeen,
+    DataSeen,
+    IdleSeen,
+    NothingSeen,
+    Phase,
+    Plan,
+    RunSeen,
+    ScoresSeen,
+    Seen,
+    Trouble,
+    phase_of,
+)
+from .rollback import decide_rollback, decide_rollback_trouble
+from .spec import ModelSpec
+from .state import ModelState
+from .triggers import Rule
+
+
+def decide(spec: ModelSpec, rule: Rule, state: ModelState, seen: Seen, now: datetime) -> Plan:
+    """Decide what follows for one model. Pure: the same arguments give the same plan.
+
+    Args:
+        spec: The model's settings.
+        rule: Its combined trigger.
+        state: What the ledger knows.
+        seen: What was seen, of the kind that the state's phase asks for, or the trouble in seeing it.
+        now: Time of the tick.
+
+    Returns:
+        Entries to record, then an act, then when to look again.
+    """
+    if phase_of(state) is Phase.ROLLBACK:
+        if isinstance(seen, Trouble):
+            return decide_rollback_trouble(seen, now)
+        return decide_rollback(state, cast(ChampionSeen, seen))
+    if state.open_job is None:
+        if isinstance(seen, Trouble):
+            return Plan(look_at=now + RETRY)
+        return decide_idle(spec, rule, state, cast(IdleSeen, seen), now)
+    return _decide_job(spec, state, state.open_job, seen, now)
+
+
+def _decide_job(spec: ModelSpec, state: ModelState, job: RetrainingJob, seen: Seen, now: datetime) -> Plan:
+    if is_cancelled_at_rest(state):
+        return decide_cancelled(job)
+    match seen:
+        case Trouble():
+            return decide_trouble(state, job, seen, now)
+        case DataSeen():
+            return decide_data(spec, job, seen)
+        case RunSeen():
+            return decide_training(spec, job, seen, now)
+        case ScoresSeen():
+            return decide_validation(spec, state, job, seen, now)
+        case ChampionSeen():
+            return decide_deployment(state, job, seen)
+        case NothingSeen() | IdleSeen():
+            return decide_approval(spec, state, job, now)
+
+
+def is_cancelled_at_rest(state: ModelState) -> bool:
+    """Whether the open job was cancelled while no training of it runs, so that nothing need be seen."""
+    job = state.open_job
+    at_rest = phase_of(state) in (Phase.DATA, Phase.VALIDATION, Phase.APPROVAL)
+    return job is not None and job.cancelled_by is not None and at_rest

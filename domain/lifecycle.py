@@ -1,0 +1,198 @@
+"""An open job: one pure step for each phase, from what was seen to what is recorded and done next."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..ports.compute import RunState
+from ..ports.registry import ModelVersion
+from ..ports.values import Pending
+from .idle import champion_label
+from .jobs import JobStatus, RetrainingJob
+from .judgement import judge, judge_approval, needs_person
+from .plan import (
+    POLL,
+    RETRY,
+    CancelRun,
+    ChampionSeen,
+    DataSeen,
+    Plan,
+    RunSeen,
+    ScoresSeen,
+    SetChampion,
+    SubmitTraining,
+    Trouble,
+)
+from .promotion import Decision, Outcome
+from .sealing import Draft
+from .spec import DIRECTIONS, ModelSpec
+from .state import ModelState
+from .validation import validate
+
+
+def decide_trouble(state: ModelState, job: RetrainingJob, trouble: Trouble, now: datetime) -> Plan:
+    """A part of the world did not answer: wait if that may help, else end the job with the reason."""
+    if trouble.temporary:
+        wait = timedelta(seconds=trouble.retry_after) if trouble.retry_after else RETRY
+        note = () if job.stalled == trouble.reason else (_about(job, "job.stalled", reason=trouble.reason),)
+        return Plan(note, look_at=now + wait)
+    if job.status is JobStatus.DEPLOYING:
+        return Plan((_closed(job, JobStatus.FAILED, f"deployment failed: {trouble.reason}"),))
+    return Plan((_closed(job, JobStatus.FAILED, trouble.reason),))
+
+
+def decide_cancelled(job: RetrainingJob) -> Plan:
+    """A person asked to cancel, and nothing runs that would have to end first."""
+    return Plan((_closed(job, JobStatus.CANCELLED, f"cancelled by {job.cancelled_by}"),))
+
+
+def decide_data(spec: ModelSpec, job: RetrainingJob, seen: DataSeen) -> Plan:
+    """Snapshots are there: intend the first training attempt."""
+    if job.cancelled_by:
+        return decide_cancelled(job)
+    for name, snapshot, least in (
+        ("training", seen.training, 1),
+        ("holdout", seen.holdout, spec.min_holdout_rows),
+    ):
+        if snapshot.rows < least:
+            window = f"{snapshot.window.start:%Y-%m-%d %H:%M} to {snapshot.window.end:%Y-%m-%d %H:%M} UTC"
+            text = f"the {name} window ({window}) has {snapshot.rows} labelled rows, {least} are needed"
+            return Plan((_closed(job, JobStatus.FAILED, text),))
+    intent = _intend(job, 1, training=seen.training, holdout=seen.holdout)
+    return Plan((intent,), SubmitTraining(job.job_id))
+
+
+def decide_training(spec: ModelSpec, job: RetrainingJob, seen: RunSeen, now: datetime) -> Plan:
+    """Follow the training run: submit what was only intended, wait, retry what was lost, take the result."""
+    status = seen.status
+    if job.cancelled_by:
+        if status.state.ended or status.state is RunState.ABSENT:
+            return decide_cancelled(job)
+        return Plan((), CancelRun(job.run_key), now + POLL)
+    match status.state:
+        case RunState.ABSENT:
+            return Plan((), SubmitTraining(job.job_id))
+        case RunState.PENDING | RunState.RUNNING:
+            return Plan(look_at=now + POLL)
+        case RunState.LOST if job.attempt < spec.training.max_attempts:
+            again = _intend(job, job.attempt + 1, training=job.training, holdout=job.holdout)
+            return Plan((_ended(job, seen), again), SubmitTraining(job.job_id))
+        case RunState.LOST | RunState.FAILED:
+            text = f"training {status.state.value}: {status.reason or f'exit status {status.exit_code}'}"
+            return Plan((_ended(job, seen), _closed(job, JobStatus.FAILED, text)))
+    if seen.candidate is None:
+        text = "the training command succeeded but logged no model to its MLflow run"
+        return Plan((_ended(job, seen), _closed(job, JobStatus.FAILED, text)))
+    found = _about(job, "candidate.found", key=f"candidate:{job.job_id}", version=seen.candidate)
+    return Plan((_ended(job, seen), found))
+
+
+def decide_validation(
+    spec: ModelSpec, state: ModelState, job: RetrainingJob, seen: ScoresSeen, now: datetime
+) -> Plan:
+    """Scores are there: validate, and decide or wait for a person."""
+    if job.cancelled_by:
+        return decide_cancelled(job)
+    if isinstance(seen.scores, Pending):
+        return Plan(look_at=now + POLL)
+    candidate, holdout = job.candidate, job.holdout
+    assert candidate is not None and holdout is not None  # noqa: S101, PT018  (the phase comes after both)
+    result = validate(spec, candidate, holdout, seen.scores, now)
+    validated = _about(
+        job,
+        "job.validated",
+        validation=result,
+        metric=spec.comparison,
+        direction=DIRECTIONS[spec.comparison],
+    )
+    decision = judge(spec, state, job, result)
+    if decision.outcome is Outcome.PROMOTE and needs_person(spec, job):
+        until = now + timedelta(days=spec.promotion.approval_days)
+        awaited = _about(
+            job, "approval.awaited", until=until, numbers=decision.numbers, reason=decision.reason
+        )
+        return Plan((validated, awaited), look_at=until)
+    return _carry_out(state, job, candidate, decision, (validated,))
+
+
+def decide_approval(spec: ModelSpec, state: ModelState, job: RetrainingJob, now: datetime) -> Plan:
+    """A person answered, cancelled, or let the time pass."""
+    candidate, result = job.candidate, job.validation
+    assert candidate is not None and result is not None  # noqa: S101, PT018  (the phase comes after both)
+    assert job.awaiting_until is not None  # noqa: S101  (so does this)
+    if job.cancelled_by:
+        return decide_cancelled(job)
+    if job.approval is not None:
+        decision = judge_approval(spec, state, job, result, job.approval)
+        return _carry_out(state, job, candidate, decision, ())
+    if now < job.awaiting_until:
+        return Plan(look_at=job.awaiting_until)
+    text = f"nobody approved it within {spec.promotion.approval_days:g} days"
+    return Plan((_closed(job, JobStatus.COMPLETED, text),))
+
+
+def decide_deployment(state: ModelState, job: RetrainingJob, seen: ChampionSeen) -> Plan:
+    """The alias was, or is about to be, moved: compare it with what was intended."""
+    candidate = job.candidate
+    assert candidate is not None  # noqa: S101  (the phase comes after it)
+    found = seen.champion.version if seen.champion else None
+    expected = champion_label(state.champion)
+    if found == candidate.version:
+        done = _about(job, "promotion.done", key=f"promoted:{job.job_id}", version=candidate, before=expected)
+        text = job.decision.reason if job.decision else ""
+        return Plan((done, _closed(job, JobStatus.COMPLETED, text)))
+    if found == expected:
+        return Plan((), SetChampion(candidate, expected))
+    conflict = Draft("champion.conflict", {"expected": expected, "found": found})
+    text = f"deployment failed: somebody moved the champion from version {expected} to {found}"
+    return Plan((conflict, _closed(job, JobStatus.FAILED, text)))
+
+
+def _carry_out(
+    state: ModelState,
+    job: RetrainingJob,
+    candidate: ModelVersion,
+    decision: Decision,
+    before: tuple[Draft, ...],
+) -> Plan:
+    data: dict[str, Any] = {
+        "outcome": decision.outcome,
+        "rule": decision.rule,
+        "reason": decision.reason,
+        "numbers": decision.numbers,
+    }
+    decided = _about(job, "job.decided", key=f"decision:{job.job_id}", **data)
+    if decision.outcome is not Outcome.PROMOTE:
+        return Plan((*before, decided, _closed(job, JobStatus.COMPLETED, decision.reason)))
+    expected = champion_label(state.champion)
+    intent = _about(
+        job, "promotion.intended", key=f"promotion:{job.job_id}", version=candidate, expected=expected
+    )
+    return Plan((*before, decided, intent), SetChampion(candidate, expected))
+
+
+def _about(job: RetrainingJob, kind: str, key: str | None = None, **data: Any) -> Draft:
+    return Draft(kind, {"job_id": job.job_id, **data}, key)
+
+
+def _intend(job: RetrainingJob, attempt: int, **data: Any) -> Draft:
+    return _about(job, "run.intended", key=f"run:{job.job_id}:{attempt}", attempt=attempt, **data)
+
+
+def _ended(job: RetrainingJob, seen: RunSeen) -> Draft:
+    status = seen.status
+    return _about(
+        job,
+        "run.ended",
+        attempt=job.attempt,
+        state=status.state,
+        reason=status.reason,
+        exit_code=status.exit_code,
+        seconds=status.seconds,
+        log_tail=seen.log_tail,
+    )
+
+
+def _closed(job: RetrainingJob, status: JobStatus, reason: str) -> Draft:
+    return _about(job, "job.closed", key=f"closed:{job.job_id}", status=status, reason=reason)

@@ -1,0 +1,107 @@
+"""Messages for people, derived from entries when they are sealed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from ..ports.ledger import Entry
+from ..ports.notifier import Notice
+from .jobs import JobStatus
+from .sealing import load
+from .state import ModelState
+
+Severity = Literal["info", "warning", "critical"]
+_Told = tuple[str, Severity, str, str]  # event, severity, title, body
+
+
+def notices_of(state: ModelState, entries: Iterable[Entry]) -> tuple[Notice, ...]:
+    """Notices that the entries call for.
+
+    Args:
+        state: The state before the first of them.
+        entries: Sealed entries of one append; most call for none.
+
+    Returns:
+        Notices whose ids depend on the entries alone.
+    """
+    return tuple(notice for entry in entries for notice in _of(state, entry))
+
+
+def _of(state: ModelState, entry: Entry) -> tuple[Notice, ...]:
+    tell = _TELLERS.get(entry.kind)
+    data = load(entry.data) if tell else {}
+    told = tell(state, data) if tell else None
+    if told is None:
+        return ()
+    event, severity, title, body = told
+    facts = {"model": entry.model}
+    if "job_id" in data:
+        facts["job"] = data["job_id"]
+    at = datetime.fromisoformat(entry.at)
+    return (Notice(entry.hash[:32], entry.model, event, severity, title, body, at, facts),)
+
+
+def _opened(state: ModelState, data: Mapping[str, Any]) -> _Told:
+    return (
+        "started",
+        "info",
+        f"Retraining of {state.model} started",
+        f"{data['trigger_type']}: {data['reason']}",
+    )
+
+
+def _closed(state: ModelState, data: Mapping[str, Any]) -> _Told:
+    job = state.jobs[data["job_id"]]
+    if data["status"] == JobStatus.COMPLETED.value:
+        return "completed", "info", f"Retraining of {state.model} completed", data["reason"]
+    if job.status is JobStatus.DEPLOYING:
+        return "deployment_failed", "critical", f"Deployment of {state.model} failed", data["reason"]
+    severity: Severity = "warning" if data["status"] == JobStatus.FAILED.value else "info"
+    return "completed", severity, f"Retraining of {state.model} {data['status']}", data["reason"]
+
+
+def _deployed(state: ModelState, data: Mapping[str, Any]) -> _Told:
+    job = state.jobs[data["job_id"]]
+    body = f"version {data['version']['version']} serves in place of {data['before'] or 'none'}"
+    if job.decision:
+        body += f": {job.decision.reason}"
+    return "deployed", "info", f"{state.model} deployed", body
+
+
+def _awaited(state: ModelState, data: Mapping[str, Any]) -> _Told:
+    body = f"{data['reason']}; it waits until {data['until']}"
+    return "needs_approval", "warning", f"{state.model} waits for your approval", body
+
+
+def _rolled_back(state: ModelState, data: Mapping[str, Any]) -> _Told:
+    serving = data["target"]["version"]
+    body = f"version {data['withdrawn']} withdrawn, {serving} serves ({data['who']}: {data['why']})"
+    return "rolled_back", "warning", f"{state.model} rolled back", body
+
+
+def _rollback_failed(state: ModelState, data: Mapping[str, Any]) -> _Told:
+    return "rollback_failed", "critical", f"Rollback of {state.model} failed", data["reason"]
+
+
+def _conflict(state: ModelState, data: Mapping[str, Any]) -> _Told:
+    body = f"the champion alias points at version {data['found']}, the ledger says {data['expected']}"
+    return "conflict", "critical", f"Somebody moved the champion of {state.model}", body
+
+
+def _unknown(state: ModelState, data: Mapping[str, Any]) -> _Told:
+    body = f"since {data['since']}: {data['reason']}"
+    return "unknown_lasting", "warning", f"{data['trigger']} of {state.model} stays unknown", body
+
+
+_TELLERS: Mapping[str, Callable[[ModelState, Mapping[str, Any]], _Told | None]] = {
+    "job.opened": _opened,
+    "job.closed": _closed,
+    "promotion.done": _deployed,
+    "approval.awaited": _awaited,
+    "rollback.done": _rolled_back,
+    "rollback.failed": _rollback_failed,
+    "champion.conflict": _conflict,
+    "unknown.lasting": _unknown,
+}

@@ -1,0 +1,224 @@
+"""What a user says of one model: how it is watched, trained, judged and promoted."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ..ports.scorer import ScoringTask
+from .config import TriggerConfig
+from .jobs import TriggerType
+from .promotion import POLICIES
+from .sealing import digest_of
+from .triggers import CustomRule, DriftRule, PerformanceRule, Rule, ScheduleRule, parse_rule
+from .validation import ACCURACY_FLOOR
+
+DIRECTIONS: dict[str, Literal["up", "down"]] = {
+    **dict.fromkeys(("accuracy", "precision", "recall", "f1", "roc_auc", "r2"), "up"),
+    **dict.fromkeys(("mae", "rmse", "mape", "log_loss", "brier"), "down"),
+}
+"""Which way the measures we compute are better."""
+
+
+class TrainingSpec(BaseModel):
+    """How a candidate is made.
+
+    Attributes:
+        command: Program and arguments; the training contract reaches it as environment variables.
+        directory: Working directory; relative to the settings file.
+        deadline_seconds: A run that takes longer is ended and has failed.
+        max_attempts: How often a run that was lost is started anew.
+        parameters: Training configuration passed to every run; a request's own values win.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: tuple[str, ...] = Field(min_length=1)
+    directory: str | None = None
+    deadline_seconds: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
+    max_attempts: int = Field(default=3, ge=1, le=20)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class PromotionSpec(BaseModel):
+    """How a candidate is judged against the champion.
+
+    Attributes:
+        policy: Named, versioned rule.
+        metric: Measure of the comparison; ``None`` for F1 (classifiers) or the model's metric.
+        min_improvement: Relative improvement that a triggered job must show; 0.05 is 5 %.
+        floor: Lowest acceptable accuracy of a classifier (0.85 or more), or R² of a regressor (above 0).
+        first_champion: Whether a first model needs a person, or the floor alone lets it serve.
+        approval_days: A job that waits for a person completes undeployed after so many days.
+        on_conflict: What to do when somebody else moved the champion alias.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: str = "seed-point@1"
+    metric: str | None = None
+    min_improvement: float = Field(default=0.05, ge=0.0, le=10.0, allow_inf_nan=False)
+    floor: float | None = Field(default=None, le=1.0, allow_inf_nan=False)
+    first_champion: Literal["approval", "floor"] = "approval"
+    approval_days: float = Field(default=7.0, gt=0, allow_inf_nan=False)
+    on_conflict: Literal["halt", "adopt"] = "halt"
+
+    @field_validator("policy")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in POLICIES:
+            raise ValueError(f"no such policy; there are {', '.join(POLICIES)}")
+        return value
+
+
+class ModelSpec(BaseModel):
+    """Everything the controller must know about one model.
+
+    Attributes:
+        name: Name of the model, in the registry and everywhere else.
+        task: What kind of model it is.
+        positive: The class that counts as positive, as text; ``None`` for 1 of 0/1, else ``average``.
+        average: How classes are averaged when no positive class is named.
+        metric: Live measure that the performance trigger watches.
+        direction: Which way it is better; known for the measures we compute.
+        threshold: Worst acceptable value; ``None`` takes the trigger configuration's.
+        trigger: The seed's trigger configuration.
+        rule: How the triggers combine.
+        min_rows: Fewest labelled rows for a performance or drift verdict.
+        stale_after_hours: A metric whose newest sample is older is unknown.
+        on_missing: What an empty metric counts as; ``None`` is unknown.
+        holdout_days: Length of the holdout, the latest rows before a job was opened; ``None`` takes the
+            evaluation window.
+        min_holdout_rows: Fewest labelled rows for a validation.
+        cooldown_hours: No triggered job within so many hours of the last job's end.
+        check_every_seconds: How often an idle model is looked at.
+        unknown_alarm_hours: A trigger that stays unknown longer is notified, once.
+        training: How a candidate is made.
+        promotion: How it is judged.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f/:]+$")
+    task: Literal["classification", "regression"] = "classification"
+    positive: str | None = None
+    average: Literal["macro", "weighted", "micro"] = "macro"
+    metric: str = "accuracy"
+    direction: Literal["up", "down"] | None = None
+    threshold: float | None = Field(default=None, allow_inf_nan=False)
+    trigger: TriggerConfig = Field(default_factory=TriggerConfig)
+    rule: str = "performance | drift | schedule"
+    min_rows: int = Field(default=100, ge=1)
+    stale_after_hours: float = Field(default=48.0, gt=0, allow_inf_nan=False)
+    on_missing: float | None = Field(default=None, allow_inf_nan=False)
+    holdout_days: float | None = Field(default=None, gt=0, le=365, allow_inf_nan=False)
+    min_holdout_rows: int = Field(default=100, ge=2)
+    cooldown_hours: float = Field(default=24.0, ge=0, allow_inf_nan=False)
+    check_every_seconds: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
+    unknown_alarm_hours: float = Field(default=24.0, gt=0, allow_inf_nan=False)
+    training: TrainingSpec
+    promotion: PromotionSpec = Field(default_factory=PromotionSpec)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.direction is None and self.metric not in DIRECTIONS:
+            raise ValueError(f"direction: say whether {self.metric} is better 'up' or 'down'")
+        if self.comparison not in DIRECTIONS:
+            raise ValueError(
+                f"promotion.metric: {self.comparison} is not computed; there are {', '.join(DIRECTIONS)}"
+            )
+        if self.task == "regression":
+            self._check_regressor()
+        elif self.floor < ACCURACY_FLOOR:
+            raise ValueError(f"promotion.floor: cannot be below {ACCURACY_FLOOR} for a classifier")
+        return self
+
+    def _check_regressor(self) -> None:
+        stated = {
+            "metric": self.metric in self.model_fields_set,
+            "promotion.floor": self.promotion.floor is not None,
+        }
+        stated["threshold"] = self.threshold is not None or (
+            self.metric == "r2" and "performance_metric_threshold" in self.trigger.model_fields_set
+        )
+        missing = [name for name, is_stated in stated.items() if not is_stated]
+        if missing:
+            raise ValueError(f"a regressor must state {', '.join(missing)} (the defaults are a classifier's)")
+        if self.floor <= 0:
+            raise ValueError("promotion.floor: R² of a regressor must be above 0")
+
+    @property
+    def floor(self) -> float:
+        """Lowest acceptable value of ``floor_measure``."""
+        return ACCURACY_FLOOR if self.promotion.floor is None else self.promotion.floor
+
+    @property
+    def floor_measure(self) -> str:
+        """The measure the floor is about."""
+        return "accuracy" if self.task == "classification" else "r2"
+
+    @property
+    def comparison(self) -> str:
+        """The measure on which candidate and champion are compared."""
+        return self.promotion.metric or ("f1" if self.task == "classification" else self.metric)
+
+    @property
+    def scoring(self) -> ScoringTask:
+        """How its predictions are measured."""
+        return ScoringTask(self.task, self.positive, self.average)
+
+    @property
+    def holdout(self) -> timedelta:
+        """Length of the holdout."""
+        return timedelta(days=self.holdout_days or self.trigger.evaluation_window_days)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all settings of this model; entries carry it as the policy they were decided under."""
+        return digest_of(self.model_dump(mode="json"))
+
+    def rules(self, custom: dict[str, TriggerType] | None = None) -> dict[str, Rule]:
+        """The single rules of this model by name.
+
+        Args:
+            custom: Names and types of triggers that the user registered in code.
+        """
+        window = timedelta(days=self.trigger.evaluation_window_days)
+        rules: dict[str, Rule] = {
+            "performance": PerformanceRule(
+                metric=self.metric,
+                threshold=self.trigger.performance_metric_threshold
+                if self.threshold is None
+                else self.threshold,
+                direction=self.direction or DIRECTIONS[self.metric],
+                window=window,
+                min_rows=self.min_rows,
+                stale_after=timedelta(hours=self.stale_after_hours),
+                on_missing=self.on_missing,
+            ),
+            "drift": DriftRule(
+                threshold=self.trigger.drift_threshold,
+                window=window,
+                reference=timedelta(days=self.trigger.training_window_days),
+                min_rows=self.min_rows,
+            ),
+            "schedule": ScheduleRule(self.trigger.schedule_expression, self.trigger.time_zone),
+        }
+        return rules | {name: CustomRule(name, kind) for name, kind in (custom or {}).items()}
+
+    def combined_rule(self, custom: dict[str, TriggerType] | None = None) -> Rule:
+        """The rule that proposes a job: ``rule`` as written, or any of the user's own triggers.
+
+        Raises:
+            ValueError: ``rule`` cannot be read.
+        """
+        rules = self.rules(custom)
+        combined = parse_rule(self.rule, rules)
+        named = {leaf.name for leaf in combined.leaves()}
+        for name in custom or {}:
+            if name not in named:
+                combined = combined | rules[name]
+        return combined
