@@ -1,4 +1,4 @@
-"""The ledger's ports in memory: for dry runs, simulations and the testing kit. Nothing outlives the process."""
+"""The ledger's ports in memory, for dry runs, simulations and the testing kit."""
 
 from __future__ import annotations
 

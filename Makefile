@@ -1,0 +1,68 @@
+# Every target does its own set-up: a fresh machine needs Python 3.11 or later, git and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+ROOMS := ports domain adapters entrypoints
+
+DEPENDENCIES := $(VENV)/dependencies.stamp
+PACKAGED := $(VENV)/packaged.list
+LINKED := $(VENV)/linked.stamp
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup lint test test-full demo gas-turbine bench clean FORCE
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(LINKED) ## Create .venv with pinned versions (the other targets do it by themselves)
+
+lint: $(LINKED) ## Style, types and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p autoretrain
+	$(BIN)/mypy --explicit-package-bases $(wildcard tests examples benchmarks)
+	$(BIN)/lint-imports
+
+test: lint ## All a developer needs before a commit: lint, tests, coverage of the domain
+	$(BIN)/pytest -n 2 -m "not slow" --cov --cov-report=term --cov-fail-under=95
+
+test-full: lint ## Everything, long sweeps and replays included
+	$(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=95
+
+demo: $(LINKED) ## A fleet's life in minutes: champion, drift, retraining, promotion, rejection, rollback
+	$(BIN)/autoretrain demo
+
+gas-turbine: $(LINKED) ## Replay five real years and print the table of policies
+	$(BIN)/python examples/gas_turbine/replay.py
+
+bench: $(LINKED) ## Print what starting up and an idle tick cost
+	@set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+clean: ## Remove what can be made again
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
+
+# Made once: a later PYTHON does not replace the interpreter of an environment that is there (make clean does).
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "AutoRetrain needs Python 3.11 or later, and $(PYTHON) is not that. Try: make PYTHON=python3.12 setup" >&2; \
+	  exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+# Pinned dependencies, and the package itself as links into this folder.
+$(DEPENDENCIES): pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "Installing pinned versions into $(VENV): a minute or two, once"
+	@$(PIP) install -c constraints.txt -e '.[dev]' --config-settings editable_mode=strict
+	@touch $@
+
+# A strict editable install links file by file: a new or removed module needs new links, nothing else does.
+$(LINKED): $(DEPENDENCIES) $(PACKAGED)
+	@$(PIP) install --no-deps --no-build-isolation -e . --config-settings editable_mode=strict
+	@touch $@
+
+$(PACKAGED): $(DEPENDENCIES) FORCE
+	@find __init__.py py.typed $(ROOMS) -type f ! -path '*/__pycache__/*' | LC_ALL=C sort > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+FORCE:

@@ -1,0 +1,537 @@
+"""Runs one command to its end and records how it ended.
+
+``compute_subprocess`` starts this file by its path, as ``python -I -S compute_supervisor.py RUN LOCK``: it
+imports the standard library only, is up in milliseconds, and works the same however the package was
+installed. It leaves the caller's session and is adopted by init, so that nothing that happens to the
+controller touches the run.
+
+What a run leaves in its directory ``RUN``:
+
+=================  ====================================================================================
+``request.json``   what to do, written by the caller before the supervisor starts
+``lock``           locked for as long as the supervisor lives; says "alive" where a process id could lie
+``started.json``   written before the command starts: from here on it may have had effects
+``cancel``         present once somebody wants the run to end
+``log``            the newest output of the command
+``status.json``    how it ended; written last, after nothing of the run is left
+=================  ====================================================================================
+
+The caller takes the lock and hands it over as the open descriptor ``LOCK``, so there is no moment in between
+at which the run looks dead.
+"""
+
+from __future__ import annotations
+
+import os
+
+if __name__ == "__main__" and os.fork():
+    # Before all else: the caller waits for this first process alone, and init adopts the second.
+    os._exit(0)
+
+import contextlib
+import errno
+import fcntl
+import json
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+REQUEST = "request.json"
+LOCK = "lock"
+STARTED = "started.json"
+CANCEL = "cancel"
+LOG = "log"
+STATUS = "status.json"
+WORK = "work"
+
+TOKEN = "AUTORETRAIN_RUN_TOKEN"  # noqa: S105 - the name of a variable
+"""Environment variable that marks everything a run started; its value is drawn anew for every start."""
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+DROPPED = b"[earlier output was dropped]\n"
+
+_POLL_SECONDS = 0.1
+_SLOT_POLL_SECONDS = 0.5
+_KILL_SECONDS = 5.0
+_CHUNK = 65_536
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def write_record(path: str, record: Mapping[str, object]) -> None:
+    """Write a JSON file that is there whole or not at all, readable by its owner only, and on the disk.
+
+    Args:
+        path: The file. One writer at a time.
+        record: What to write.
+
+    Raises:
+        OSError: It could not be written; an earlier file is as it was.
+    """
+    draft = f"{path}.tmp"
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+        json.dump(record, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+    sync_directory(os.path.dirname(path))
+
+
+def sync_directory(path: str) -> None:
+    """Bring the names in a directory to the disk.
+
+    Args:
+        path: The directory.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_record(path: str) -> dict[str, Any] | None:
+    """Read what ``write_record`` wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The record; ``None`` when there is no such file.
+
+    Raises:
+        OSError: It cannot be read, or is damaged.
+    """
+    try:
+        with open(path, encoding="ascii") as file:
+            record: dict[str, Any] = json.load(file)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise OSError(errno.EIO, "the file is damaged", path) from error
+    return record
+
+
+def write_in_the_end(path: str, record: Mapping[str, object], pause: float = 1.0) -> None:
+    """Write a record that is known nowhere else: on a full disk try until there is room.
+
+    Args:
+        path: The file.
+        record: What to write.
+        pause: Seconds between two tries.
+
+    Raises:
+        OSError: It cannot be written for another reason.
+    """
+    while True:
+        try:
+            return write_record(path, record)
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+        time.sleep(pause)
+
+
+def kill_marked(token: str) -> None:
+    """Kill every process whose environment carries a run's token, and nothing else.
+
+    A process id can belong to a stranger by now, the token cannot: it is random, and inherited only by what
+    the run started. Does nothing where ``/proc`` does not tell.
+
+    Args:
+        token: The value of ``TOKEN`` in the run's environment.
+    """
+    mark = f"{TOKEN}={token}".encode()
+    for _ in range(10):  # again, for what was forked while we looked
+        marked = [pid for pid in _process_ids() if _carries(pid, mark)]
+        if not marked:
+            return
+        for pid in marked:
+            _signal_if(pid, signal.SIGKILL, partial(_carries, pid, mark))
+        time.sleep(0.005)
+
+
+def _process_ids() -> Iterator[int]:
+    """Every process of this machine; none where there is no ``/proc``."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir("/proc"):
+            if name.isdecimal():
+                yield int(name)
+
+
+def _carries(pid: int, mark: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return mark in file.read().split(b"\0")
+    except OSError:  # gone, or another user's
+        return False
+
+
+def _signal_if(pid: int, number: int, ours: Callable[[], bool]) -> None:
+    """Signal a process that is certainly ours.
+
+    The descriptor names one process for good, so an id that is recycled between the check and the signal is
+    never hit. On a kernel without it (before 5.3) nothing is signalled.
+    """
+    if not hasattr(os, "pidfd_open"):
+        return
+    with contextlib.suppress(OSError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            if ours():
+                signal.pidfd_send_signal(descriptor, number)
+        finally:
+            os.close(descriptor)
+
+
+class _Process(NamedTuple):
+    """A line of ``/proc/PID/stat``: id and start time together never name two processes."""
+
+    pid: int
+    state: str
+    parent: int
+    group: int
+    started: str
+
+
+def _process(pid: int) -> _Process | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The program's name, in brackets, may itself hold blanks and brackets.
+            fields = file.read().rpartition(b")")[2].decode("ascii").split()
+    except OSError:
+        return None
+    return _Process(pid, fields[0], int(fields[1]), int(fields[2]), fields[19])
+
+
+def _descendants() -> list[_Process]:
+    """Everything that lives below this process; as their subreaper we also keep those whose parents died."""
+    children: dict[int, list[_Process]] = {}
+    for process in filter(None, map(_process, _process_ids())):
+        if process.state not in "ZX":
+            children.setdefault(process.parent, []).append(process)
+    found: list[_Process] = []
+    families = [os.getpid()]
+    while families:
+        born = children.pop(families.pop(), [])
+        found += born
+        families += [child.pid for child in born]
+    return found
+
+
+class BoundedLog:
+    """A file that holds the newest output: at least ``keep`` bytes of it, at most twice as many.
+
+    Args:
+        path: The file; appended to.
+        keep: Bytes to keep.
+    """
+
+    def __init__(self, path: str, keep: int) -> None:
+        self._path = path
+        self._keep = keep
+        self._file = self._opened()
+
+    def write(self, output: bytes) -> None:
+        """Append, and drop what is too old. A full disk loses output, never the run.
+
+        Args:
+            output: What the command printed.
+        """
+        with contextlib.suppress(OSError):
+            self._file.write(output)
+            if self._file.tell() > 2 * self._keep:
+                self._drop_old()
+
+    def _opened(self) -> Any:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        return open(descriptor, "ab", buffering=0)
+
+    def _drop_old(self) -> None:
+        newest = os.pread(self._file.fileno(), self._keep, self._file.tell() - self._keep)
+        draft = f"{self._path}.tmp"
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(DROPPED + newest)
+        os.replace(draft, self._path)
+        self._file.close()
+        self._file = self._opened()
+
+
+class _Command:
+    """The started command with everything below it: its output, its end, and the means to end it."""
+
+    def __init__(self, order: Mapping[str, Any], run: str, token: str) -> None:
+        wanted = order["run"]
+        self._log = BoundedLog(os.path.join(run, LOG), order["log_bytes"])
+        self._selector = selectors.DefaultSelector()
+        self._wakeup = self._wake_on_signals()
+        self._process = subprocess.Popen(
+            wanted["command"],
+            cwd=order["directory"] or _own_directory(run),
+            env={**os.environ, **wanted["environment"], TOKEN: token},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            start_new_session=True,
+            preexec_fn=_die_with_parent(os.getpid()),
+        )
+        assert self._process.stdout is not None  # noqa: S101 - for the type checker
+        self._output = self._process.stdout.fileno()
+        os.set_blocking(self._output, False)
+        self._selector.register(self._output, selectors.EVENT_READ)
+
+    def _wake_on_signals(self) -> int:
+        """Let a signal, above all the end of a child, interrupt the wait for output."""
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        self._selector.register(reading, selectors.EVENT_READ)
+        return reading
+
+    def pump(self, seconds: float) -> None:
+        """Copy output to the log; return when some came, a child ended, or the time is over."""
+        for key, _ in self._selector.select(seconds):
+            chunk = os.read(key.fd, _CHUNK)
+            if key.fd == self._wakeup:
+                continue
+            if chunk:
+                self._log.write(chunk)
+            else:
+                self._selector.unregister(self._output)
+
+    def exited(self) -> bool:
+        """Whether the command itself is over. It stays unreaped, so its group's number stays taken."""
+        if not hasattr(os, "waitid"):
+            return self._process.poll() is not None
+        while child := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if child.si_pid == self._process.pid:
+                return True
+            os.waitpid(child.si_pid, 0)  # an orphan of the command's that we had adopted
+        return False
+
+    def end(self, grace: float) -> int:
+        """End whatever is left: ask, wait, kill. Returns the command's exit status, negative for a signal."""
+        for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, _KILL_SECONDS)):
+            until = time.monotonic() + patience
+            if self._alive():
+                self._send(number)
+            while self._alive() and time.monotonic() < until:
+                self.pump(_POLL_SECONDS / 5)
+                if number == signal.SIGKILL:  # again, for what was forked while we looked
+                    self._send(number)
+        code = self._process.wait()
+        self._drain()
+        return code
+
+    def _alive(self) -> bool:
+        if not self.exited():
+            return True
+        if os.path.isdir("/proc/self"):
+            return bool(_descendants())
+        try:
+            os.killpg(self._process.pid, 0)
+        except OSError:
+            return False
+        return True
+
+    def _send(self, number: signal.Signals) -> None:
+        group = self._process.pid
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, number)
+        for process in _descendants():
+            if process.group != group:
+                _signal_if(process.pid, number, partial(_is, process))
+
+    def _drain(self) -> None:
+        """Take what the pipe still holds, and no more: somebody out of reach may keep writing."""
+        for _ in range(16):
+            try:
+                chunk = os.read(self._output, _CHUNK)
+            except BlockingIOError:
+                return
+            if not chunk:
+                return
+            self._log.write(chunk)
+
+
+def _is(process: _Process) -> bool:
+    now = _process(process.pid)
+    return now is not None and now.started == process.started
+
+
+def _own_directory(run: str) -> str:
+    path = os.path.join(run, WORK)
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    return path
+
+
+def _prctl(option: int, value: int) -> None:
+    """Linux's ``prctl``; elsewhere nothing happens and the run goes without."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def _die_with_parent(parent: int) -> Callable[[], None]:
+    def arrange() -> None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before we asked
+            os._exit(1)
+
+    return arrange
+
+
+class _Ending(NamedTuple):
+    """Why a run ended: the state to record, and the reason in words."""
+
+    state: str
+    reason: str = ""
+
+
+_CANCELLED = _Ending("failed", "cancelled")
+_STOPPED = _Ending("lost", "the machine or the service manager ended the run's supervisor (SIGTERM)")
+
+
+def _ending_of(code: int) -> _Ending:
+    if code == 0:
+        return _Ending("succeeded")
+    if code > 0:
+        return _Ending("failed", f"exited with status {code}")
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return _Ending("failed", f"killed by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else ""))
+
+
+class _Supervisor:
+    """One run from its slot to its status."""
+
+    def __init__(self, run: str) -> None:
+        order = read_record(os.path.join(run, REQUEST))
+        if order is None:
+            raise FileNotFoundError(os.path.join(run, REQUEST))
+        self._run = run
+        self._order = order
+        self._stopped = False
+        # Handlers, not SIG_IGN: the command must start with the default actions.
+        signal.signal(signal.SIGTERM, self._stop)
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    def _stop(self, *_: object) -> None:
+        self._stopped = True
+
+    def supervise(self) -> None:
+        """Wait for a slot, run the command, record its end."""
+        slot = self._wait_for_slot()
+        if slot is not None:
+            self._record(self._execute())
+        elif not self._stopped:  # stopped before the start: nothing happened, submitting again starts it
+            self._record({"state": _CANCELLED.state, "reason": _CANCELLED.reason})
+
+    def _wait_for_slot(self) -> int | None:
+        """Hold one of the slots, by a descriptor; ``None`` when the run is to end before it began."""
+        pause = 0.02
+        while not self._interrupted():
+            for path in self._order["slots"]:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+                if try_lock(descriptor):
+                    return descriptor
+                os.close(descriptor)
+            time.sleep(pause)
+            pause = min(pause * 1.5, _SLOT_POLL_SECONDS)
+        return None
+
+    def _interrupted(self) -> _Ending | None:
+        if self._stopped:
+            return _STOPPED
+        return _CANCELLED if os.path.exists(os.path.join(self._run, CANCEL)) else None
+
+    def _execute(self) -> dict[str, object]:
+        token = os.urandom(16).hex()
+        began = time.monotonic()
+        write_record(os.path.join(self._run, STARTED), {"token": token, "monotonic": began})
+        try:
+            command = _Command(self._order, self._run, token)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            return {"state": "failed", "reason": _why_not_started(self._order, error)}
+        ending = self._watch(command, began)
+        code = command.end(self._order["grace_seconds"])
+        state, reason = ending or _ending_of(code)
+        seconds = time.monotonic() - began
+        # 128 + signal, as shells and containers report it
+        return {
+            "state": state,
+            "reason": reason,
+            "exit_code": code if code >= 0 else 128 - code,
+            "seconds": seconds,
+        }
+
+    def _watch(self, command: _Command, began: float) -> _Ending | None:
+        """Wait for the end; return why it has to be brought about, ``None`` when it came by itself."""
+        limit = self._order["run"]["deadline_seconds"]
+        while not command.exited():
+            if ending := self._interrupted():
+                return ending
+            left = began + limit - time.monotonic()
+            if left <= 0:
+                return _Ending("failed", f"took longer than {limit:g} s: ended by the deadline")
+            command.pump(min(_POLL_SECONDS, left))
+        return None
+
+    def _record(self, status: Mapping[str, object]) -> None:
+        write_in_the_end(os.path.join(self._run, STATUS), status)
+
+
+def _why_not_started(order: Mapping[str, Any], error: Exception) -> str:
+    program, directory = order["run"]["command"][0], order["directory"]
+    if directory and not os.path.isdir(directory):
+        return f"cannot start {program}: the working directory {directory} does not exist"
+    if isinstance(error, FileNotFoundError):
+        return f"cannot start {program}: no such program (or its interpreter is missing)"
+    if isinstance(error, PermissionError):
+        return f"cannot start {program}: not executable, or its directory may not be entered"
+    return f"cannot start {program}: {getattr(error, 'strerror', None) or error}"
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file unless somebody holds it.
+
+    Args:
+        descriptor: The open file; the lock lives until its last copy is closed.
+
+    Returns:
+        Whether it is ours now.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def main(run: str, lock: str) -> None:
+    """Supervise one run.
+
+    Args:
+        run: Directory of the run, absolute.
+        lock: Number of the descriptor that holds the run's lock.
+    """
+    os.set_inheritable(int(lock), False)
+    os.chdir("/")
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    _Supervisor(run).supervise()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,266 @@
+"""The embedded ledger: streams, agenda and outbox in one SQLite file."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..ports.agenda import Claim
+from ..ports.errors import DuplicateKey, LeaseLost, Overtaken
+from ..ports.ledger import Append, Entry
+from ..ports.notifier import Notice
+from ..ports.outbox import Outgoing
+from .sqlite_connection import Database, Schema, from_micros, to_micros
+
+_SCHEMA = Schema("sqlite", application_id=0x4152544C)  # "ARTL"
+
+_ENTRY_COLUMNS = ", ".join(field.name for field in fields(Entry))
+_INSERT_ENTRY = f"INSERT INTO entries ({_ENTRY_COLUMNS}) VALUES ({', '.join('?' for _ in fields(Entry))})"  # noqa: S608
+_READ_ENTRIES = f"SELECT {_ENTRY_COLUMNS} FROM entries WHERE model = ? AND seq > ? ORDER BY seq"  # noqa: S608
+
+# Jumps from name to name along the index; DISTINCT would walk every entry.
+_MODELS = """
+WITH RECURSIVE names (model) AS (
+    SELECT min(model) FROM entries
+    UNION ALL
+    SELECT (SELECT min(model) FROM entries WHERE model > names.model) FROM names WHERE model IS NOT NULL
+)
+SELECT model FROM names WHERE model IS NOT NULL
+"""
+
+# The controller says when it will look; a request can only make that earlier.
+_PLAN_LOOK = """
+INSERT INTO agenda (model, next_look) VALUES (?, ?)
+ON CONFLICT (model) DO UPDATE SET next_look = excluded.next_look
+"""
+_HASTEN_LOOK = """
+INSERT INTO agenda (model, next_look) VALUES (?, ?)
+ON CONFLICT (model) DO UPDATE SET next_look = min(next_look, excluded.next_look)
+"""
+# One statement, so that it is atomic; it writes no page, and so commits nothing, where nothing changes.
+_SET_NEXT_LOOK = """
+INSERT INTO agenda (model, next_look)
+SELECT :model, :at
+WHERE :seq = (SELECT coalesce(max(seq), 0) FROM entries WHERE model = :model)
+  AND EXISTS (SELECT 1 FROM leases WHERE shard = 0 AND epoch = :epoch AND holder IS NOT NULL)
+ON CONFLICT (model) DO UPDATE SET next_look = excluded.next_look WHERE next_look <> excluded.next_look
+"""
+
+_INSERT_NOTICE = """
+INSERT INTO outbox (id, model, seq, event, severity, title, body, at, facts)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO NOTHING
+"""
+_WAITING = """
+SELECT id, model, event, severity, title, body, at, facts, attempts, error, due_at
+FROM outbox INDEXED BY outbox_waiting
+WHERE delivered_at IS NULL AND
+"""
+
+
+class SqliteLedger:
+    """Implements ``Ledger``, ``Agenda`` and ``Outbox``; may be shared by threads, processes and forks.
+
+    Every change is one transaction of one commit, on disk when the call returns. The lease is by epoch
+    alone: whoever let it expire may go on until another takes it.
+
+    Args:
+        path: The file; created, with its folder, when it is missing.
+        clock: Seconds since 1970, by which the lease runs; the same for all processes of the machine.
+        busy_seconds: How long to wait for other writers before ``Temporary`` is raised.
+    """
+
+    def __init__(
+        self, path: str | Path, *, clock: Callable[[], float] = time.time, busy_seconds: float = 5.0
+    ) -> None:
+        self._database = Database(path, _SCHEMA, synchronous="FULL", busy_seconds=busy_seconds)
+        self._clock = clock
+
+    def close(self) -> None:
+        """Close the file. A later call opens it again."""
+        self._database.close()
+
+    # Ledger
+
+    def models(self) -> Sequence[str]:
+        """Names of all models that have a stream, sorted by code point."""
+        with self._database.reading() as connection:
+            return [model for (model,) in connection.execute(_MODELS)]
+
+    def read(self, model: str, after: int = 0) -> Sequence[Entry]:
+        """Return the entries of a stream with ``seq > after``, in order; empty for an unknown model."""
+        with self._database.reading() as connection:
+            return [Entry(*row) for row in connection.execute(_READ_ENTRIES, (model, after))]
+
+    def append(self, batch: Append) -> None:
+        """Add entries, their notices and the next look, all or none, with one commit.
+
+        Raises:
+            Overtaken: The first entry does not follow the head.
+            LeaseLost: ``epoch`` is given and is not the current lease.
+            DuplicateKey: An entry of the same key is there already.
+            ValueError: The entries do not follow one another.
+            Temporary: The file is busy, full, read-only or away.
+            Permanent: The file is damaged or of another schema.
+        """
+        with self._database.writing() as connection:
+            if batch.epoch is not None:
+                _require_lease(connection, batch.epoch)
+            for entry in batch.entries:
+                _insert_entry(connection, entry, batch)
+            if batch.next_look is not None:
+                plan = _HASTEN_LOOK if batch.epoch is None else _PLAN_LOOK
+                connection.execute(plan, (batch.model, to_micros(batch.next_look)))
+            for notice in batch.notices:
+                connection.execute(_INSERT_NOTICE, _notice_row(notice, batch.entries[-1].seq))
+
+    # Agenda
+
+    def claim(self, now: datetime, holder: str, lease_seconds: float, limit: int = 1000) -> Claim:
+        """Take or keep the lease, and say what is due; only reads while the lease needs no renewal.
+
+        ``next_due`` is the earliest time among the models that are not in ``due``.
+        """
+        with self._database.reading() as connection:
+            lease = _lease(connection)
+            if lease == lease.after_claim(holder, self._clock(), lease_seconds):
+                return _claim(connection, lease, holder, now, limit)
+        with self._database.writing() as connection:
+            lease = _lease(connection).after_claim(holder, self._clock(), lease_seconds)
+            connection.execute(
+                "UPDATE leases SET holder = ?, epoch = ?, expires_at = ? WHERE shard = 0", astuple(lease)
+            )
+            return _claim(connection, lease, holder, now, limit)
+
+    def set_next_look(self, model: str, seq: int, at: datetime, epoch: int) -> None:
+        """Say when to look again, if ``seq`` is still the head (0: no stream yet) and ``epoch`` the lease."""
+        values = {"model": model, "seq": seq, "at": to_micros(at), "epoch": epoch}
+        with self._database.writing() as connection:
+            connection.execute(_SET_NEXT_LOOK, values)
+
+    def release(self, holder: str) -> None:
+        """Give the lease back at once, if the holder has it; its epoch is never current again."""
+        with self._database.writing() as connection:
+            connection.execute("UPDATE leases SET holder = NULL WHERE shard = 0 AND holder = ?", (holder,))
+
+    # Outbox
+
+    def due(self, now: datetime, limit: int = 20) -> Sequence[Outgoing]:
+        """Notices whose time has come, in the order of their entries; a new one is due at once."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                f"{_WAITING} due_at <= ? ORDER BY position LIMIT ?", (to_micros(now), limit)
+            )
+            return [_outgoing(row) for row in rows]
+
+    def delivered(self, notice_id: str, at: datetime) -> None:
+        """Note that a notice has arrived. Repeating it, or an unknown id, changes nothing."""
+        with self._database.writing() as connection:
+            connection.execute(
+                "UPDATE outbox SET delivered_at = ? WHERE id = ? AND delivered_at IS NULL",
+                (to_micros(at), notice_id),
+            )
+
+    def postpone(self, notice_id: str, until: datetime | None, error: str) -> None:
+        """Note a failure; a notice that has arrived meanwhile is left alone."""
+        due_at = None if until is None else to_micros(until)
+        with self._database.writing() as connection:
+            connection.execute(
+                "UPDATE outbox SET attempts = attempts + 1, error = ?, due_at = ?"
+                " WHERE id = ? AND delivered_at IS NULL",
+                (error, due_at, notice_id),
+            )
+
+    def dead_letters(self) -> Sequence[Outgoing]:
+        """Notices that were given up, in the order of their entries."""
+        with self._database.reading() as connection:
+            rows = connection.execute(f"{_WAITING} due_at IS NULL ORDER BY position")
+            return [_outgoing(row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    """The row of ``leases``; ``holder`` is ``None`` when it is free."""
+
+    holder: str | None
+    epoch: int
+    expires_at: float
+
+    def after_claim(self, holder: str, clock: float, seconds: float) -> _Lease:
+        """Return the lease as a claim leaves it; an equal one when nothing needs to be written."""
+        remaining = self.expires_at - clock
+        if self.holder is None or remaining <= 0:
+            return _Lease(holder, self.epoch + 1, clock + seconds)
+        # More than its whole life remains when the clock was set back: renewed, lest it outlive its holder.
+        if self.holder != holder or seconds * 2 / 3 <= remaining <= seconds:
+            return self
+        return replace(self, expires_at=clock + seconds)
+
+
+def _lease(connection: sqlite3.Connection) -> _Lease:
+    row = connection.execute("SELECT holder, epoch, expires_at FROM leases WHERE shard = 0").fetchone()
+    return _Lease(*row)
+
+
+def _require_lease(connection: sqlite3.Connection, epoch: int) -> None:
+    lease = _lease(connection)
+    if lease.holder is None or lease.epoch != epoch:
+        raise LeaseLost(
+            f"epoch {epoch} is over: the lease is at {lease.epoch}, held by {lease.holder or 'nobody'}"
+        )
+
+
+def _claim(connection: sqlite3.Connection, lease: _Lease, holder: str, now: datetime, limit: int) -> Claim:
+    if lease.holder is not None and lease.holder != holder:
+        return Claim(None, lease.holder)
+    due = connection.execute(
+        "SELECT model FROM agenda WHERE next_look <= ? ORDER BY next_look, model LIMIT ?",
+        (to_micros(now), limit),
+    ).fetchall()
+    following = connection.execute(
+        "SELECT next_look FROM agenda ORDER BY next_look, model LIMIT 1 OFFSET ?", (len(due),)
+    ).fetchone()
+    return Claim(
+        lease.epoch,
+        holder,
+        tuple(model for (model,) in due),
+        None if following is None else from_micros(following[0]),
+    )
+
+
+def _insert_entry(connection: sqlite3.Connection, entry: Entry, batch: Append) -> None:
+    """Insert an entry; the schema itself refuses one that does not follow, or has a key again."""
+    try:
+        connection.execute(_INSERT_ENTRY, astuple(entry))
+    except sqlite3.IntegrityError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_CONSTRAINT_TRIGGER:
+            raise DuplicateKey(f"{batch.model} already has an entry of key {entry.key}") from error
+        if entry is not batch.entries[0]:
+            raise ValueError(f"{batch.model}: entry {entry.seq} does not follow the one before it") from error
+        raise Overtaken(f"{batch.model}: entry {entry.seq} does not follow the head of the stream") from error
+
+
+def _notice_row(notice: Notice, seq: int) -> tuple[Any, ...]:
+    return (
+        notice.id,
+        notice.model,
+        seq,
+        notice.event,
+        notice.severity,
+        notice.title,
+        notice.body,
+        to_micros(notice.at),
+        json.dumps(dict(notice.facts), ensure_ascii=False),
+    )
+
+
+def _outgoing(row: tuple[Any, ...]) -> Outgoing:
+    notice_id, model, event, severity, title, body, at, facts, attempts, error, due_at = row
+    notice = Notice(notice_id, model, event, severity, title, body, from_micros(at), json.loads(facts))
+    return Outgoing(notice, attempts, error, dead=due_at is None)

@@ -1,0 +1,139 @@
+"""Notices to a Slack channel, through an incoming webhook."""
+
+from __future__ import annotations
+
+import html
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC
+from http.client import HTTPException, InvalidURL
+from typing import TYPE_CHECKING, Any
+
+from ..ports.errors import MissingExtra, Permanent, Temporary
+from ..ports.notifier import Notice
+
+if TYPE_CHECKING:
+    from slack_sdk.webhook import WebhookResponse
+
+Block = dict[str, Any]
+
+# Slack refuses a whole message for one block beyond its limits.
+_MAX_HEADER = 150
+_MAX_TEXT = 3000
+_MAX_FIELD = 2000
+_FIELDS_A_BLOCK = 10
+_MAX_FACTS = 100
+
+_SIGNS = {"info": ":information_source:", "warning": ":warning:", "critical": ":rotating_light:"}
+
+
+class SlackNotifier:
+    """Posts one message a notice: title, body, facts, and a line that ends with the notice's id.
+
+    A webhook has no way to drop repeats, so a notice sent twice appears twice, with the same id. Only
+    Slack's own ``ok`` counts as delivered; a proxy's page does not.
+
+    Args:
+        webhook_url: Address of the webhook. It is a secret, and appears in no message, log or repr.
+        timeout: Seconds to wait for Slack.
+
+    Raises:
+        ValueError: The address is not one of HTTP.
+    """
+
+    def __init__(self, webhook_url: str, *, timeout: float = 5) -> None:
+        if not webhook_url.startswith(("http://", "https://")):
+            raise ValueError("the address of a Slack webhook starts with https://")
+        self._webhook_url = webhook_url
+        self._timeout = timeout
+
+    def send(self, notice: Notice) -> None:
+        """Post the notice; see ``Notifier.send``.
+
+        Raises:
+            Temporary: Slack is away, slow, failing, or asks to wait (``retry_after``).
+            Permanent: Slack refuses: the webhook is gone, or the message is not accepted.
+            MissingExtra: slack-sdk is not installed.
+        """
+        try:
+            from slack_sdk.webhook import WebhookClient
+        except ImportError:
+            raise MissingExtra("slack_sdk", "slack") from None
+        client = WebhookClient(
+            self._webhook_url,
+            timeout=self._timeout,  # type: ignore[arg-type]  # handed to a socket, which takes fractions
+            logger=_silent_logger(),
+            retry_handlers=[],  # the outbox retries, and remembers it
+        )
+        try:
+            response = client.send(text=f"{notice.model}: {notice.title}", blocks=_blocks(notice))
+        except InvalidURL:
+            raise Permanent("the address of the Slack webhook is not usable") from None
+        except OSError as error:
+            raise Temporary(f"Slack cannot be reached: {_cause(error)}") from None
+        except (HTTPException, ValueError, LookupError) as error:  # no HTTP, or text in no known encoding
+            raise Temporary(f"something that is not Slack answers: {type(error).__name__}") from None
+        _check(response)
+
+
+def _check(response: WebhookResponse) -> None:
+    """Raise unless Slack has taken the message."""
+    status, said = response.status_code, " ".join(response.body.split())[:100]
+    if status == 200 and said == "ok":
+        return
+    if status in (408, 429) or status >= 500:
+        raise Temporary(f"Slack answers {status}", _retry_after(response.headers))
+    if status < 400:
+        raise Temporary(f"something that is not Slack answers ({status})")
+    raise Permanent(f"Slack refuses the notice ({status}: {said})")
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    value = {name.lower(): text for name, text in headers.items()}.get("retry-after", "")
+    return float(value) if value.isascii() and value.isdigit() else None
+
+
+def _cause(error: OSError) -> str:
+    """What went wrong, without the address: urllib wraps the error of the socket."""
+    reason = getattr(error, "reason", error)
+    return "no answer in time" if isinstance(reason, TimeoutError) else type(reason).__name__
+
+
+def _silent_logger() -> logging.Logger:
+    """A logger outside the tree: the client logs the webhook's address at DEBUG."""
+    logger = logging.Logger("autoretrain.slack", level=logging.CRITICAL)
+    logger.addHandler(logging.NullHandler())
+    return logger
+
+
+def _blocks(notice: Notice) -> list[Block]:
+    sign = _SIGNS[notice.severity]
+    blocks: list[Block] = [{"type": "header", "text": _plain(f"{sign} {notice.title}")}]
+    if notice.body.strip():
+        blocks.append({"type": "section", "text": _markdown(notice.body, _MAX_TEXT)})
+    blocks.extend(_facts(notice.facts))
+    about = (
+        f"{notice.model} · {notice.event} · {notice.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC · {notice.id}"
+    )
+    return [*blocks, {"type": "context", "elements": [_markdown(about, _MAX_TEXT)]}]
+
+
+def _facts(facts: Mapping[str, str]) -> Iterator[Block]:
+    fields = [_markdown(f"{name}: {value}", _MAX_FIELD) for name, value in list(facts.items())[:_MAX_FACTS]]
+    for first in range(0, len(fields), _FIELDS_A_BLOCK):
+        yield {"type": "section", "fields": fields[first : first + _FIELDS_A_BLOCK]}
+
+
+def _plain(text: str) -> Block:
+    line = " ".join(text.split())
+    cut = line if len(line) <= _MAX_HEADER else line[: _MAX_HEADER - 1] + "…"
+    return {"type": "plain_text", "text": cut, "emoji": True}
+
+
+def _markdown(text: str, limit: int) -> Block:
+    # Unescaped, a text could hold <!channel> and wake everybody. A cut must not leave half an entity.
+    escaped = html.escape(text, quote=False)
+    if len(escaped) > limit:
+        escaped = re.sub("&[a-z]*$", "", escaped[: limit - 1]) + "…"
+    return {"type": "mrkdwn", "text": escaped}

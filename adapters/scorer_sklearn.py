@@ -1,0 +1,378 @@
+"""Measures by scikit-learn, of one version or of two on the same rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..ports.data import Snapshot
+from ..ports.errors import MissingExtra, Permanent
+from ..ports.predictor import Predictions
+from ..ports.scorer import Scores, ScoringTask
+from .scorer_columns import Answers, Column, read_answers, read_label
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from .scorer_columns import Floats
+
+    _Codes = npt.NDArray[np.integer[Any]]
+
+_Measure = float | str  # a value, or the reason why there is none
+_Class = float | str  # numbers and truth values are floats
+
+_MEASURES = {
+    "classification": ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier"),
+    "regression": ("mae", "rmse", "r2", "mape"),
+}
+_MOST_CLASSES = 50
+_SUM_TOLERANCE = 1e-3  # probabilities stored as float32, or rounded, do not add up to 1 exactly
+
+
+class SklearnScorer:
+    """Scorer with scikit-learn.
+
+    Labels and predictions are compared as values: ``1``, ``1.0`` and ``True`` are one class, text equals only
+    text. A missing or NaN label leaves its row out. For classes:
+
+    - With a positive class (the task's, or ``1`` where the labels are 0 and 1), precision, recall, f1,
+      roc_auc and brier are those of that class. Otherwise they are averages over the classes that occur in
+      the labels, the same for both versions, and brier is the sum over classes (halved for two).
+    - Precision of a class that is never predicted is unknown; its f1 is 0, because rows of it were missed.
+    - With a single class in the labels only accuracy, log_loss and brier can be known.
+    - roc_auc takes any scores; log_loss and brier want probabilities.
+    """
+
+    def score(
+        self,
+        task: ScoringTask,
+        snapshot: Snapshot,
+        candidate: Predictions,
+        champion: Predictions | None = None,
+    ) -> Scores:
+        """Score one version, or two on the same rows.
+
+        Args:
+            task: What to measure.
+            snapshot: The labelled rows, in order.
+            candidate: Predictions to judge.
+            champion: Predictions to compare with; ``None`` to score one version alone.
+
+        Returns:
+            The measures; ``None`` with a reason for one that cannot be computed.
+
+        Raises:
+            MissingExtra: scikit-learn, NumPy or pyarrow is not installed.
+            Permanent: Predictions and rows do not belong together, a file is gone or damaged, predictions are
+                missing or not finite, or types cannot be compared.
+        """
+        _require_libraries()
+        given = {"candidate": candidate} | ({"champion": champion} if champion else {})
+        _check_counts(snapshot, given)
+        if snapshot.rows == 0:
+            return _without_rows(task, given)
+        label, answers = _read(task, snapshot, given)
+        identical = champion is not None and answers["candidate"].same_as(answers["champion"])
+        labelled = label.values.is_valid()
+        if not labelled.true_count:
+            return _without_rows(task, given, identical)
+        measure = _classify if task.kind == "classification" else _regress
+        of_labelled = {who: answer.filter(labelled) for who, answer in answers.items()}
+        return measure(task, label.filter(labelled), of_labelled, identical)
+
+
+def _require_libraries() -> None:
+    try:
+        import numpy  # noqa: F401
+        import pyarrow  # noqa: F401
+        import sklearn  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingExtra(error.name or "scikit-learn", "scoring") from error
+
+
+def _check_counts(snapshot: Snapshot, given: Mapping[str, Predictions]) -> None:
+    if snapshot.label is None:
+        raise Permanent(f"the snapshot of {snapshot.model} was taken without labels")
+    for who, predictions in given.items():
+        if predictions.rows != snapshot.rows:
+            raise Permanent(
+                f"the {who} has {predictions.rows} predictions for {snapshot.rows} rows of {snapshot.model}"
+            )
+
+
+def _read(
+    task: ScoringTask, snapshot: Snapshot, given: Mapping[str, Predictions]
+) -> tuple[Column, dict[str, Answers]]:
+    label = read_label(snapshot)
+    answers = {who: read_answers(predictions, who) for who, predictions in given.items()}
+    for who, answer in answers.items():
+        found = f"labels are {label.dtype}, the {who} predicts {answer.values.dtype}"
+        if task.kind == "regression" and (label.is_text or answer.values.is_text):
+            raise Permanent(f"regression needs numbers: {found}")
+        if label.is_text != answer.values.is_text:
+            raise Permanent(f"labels and predictions cannot be compared: {found}")
+    return label, answers
+
+
+# --- classification ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Truth:
+    """Labels as codes.
+
+    Attributes:
+        codes: The class of each row, as a position in ``classes``.
+        classes: Every class that occurs in labels or predictions.
+        counts: Rows a class, by position.
+        judged: Positions that precision, recall, f1, roc_auc and brier are about: the positive class, or
+            all in the labels.
+        names: Names of the classes for people, by position.
+        obstacle: Why no measure of ``judged`` can be known; empty when they can.
+    """
+
+    codes: _Codes
+    classes: Sequence[_Class]
+    counts: Sequence[int]
+    judged: tuple[int, ...]
+    names: Sequence[str]
+    obstacle: str
+
+    @property
+    def present(self) -> tuple[int, ...]:
+        return tuple(code for code, count in enumerate(self.counts) if count)
+
+
+def _classify(task: ScoringTask, label: Column, answers: Mapping[str, Answers], identical: bool) -> Scores:
+    coded, classes = _encode([label.values, *(answer.values.values for answer in answers.values())])
+    truth = _truth(task, coded[0], classes, label.dtype)
+    measured = {
+        who: {
+            **_measure_classes(task, truth, codes),
+            **_measure_scores(task, truth, answer.scores, text=label.is_text),
+        }
+        for (who, answer), codes in zip(answers.items(), coded[1:], strict=True)
+    }
+    common = sorted(truth.present, key=lambda code: -truth.counts[code])[:_MOST_CLASSES]
+    return _scores(
+        len(truth.codes),
+        measured,
+        labels={truth.names[code]: truth.counts[code] for code in common},
+        identical=identical,
+        discordant=_discordant(*coded) if len(coded) == 3 else None,
+    )
+
+
+def _encode(columns: Sequence[pa.Array]) -> tuple[list[_Codes], list[_Class]]:
+    """Number the values of all columns alike, in the order of the classes."""
+    import numpy as np
+    import pyarrow as pa
+
+    joined = pa.concat_arrays(columns).dictionary_encode()
+    classes: list[_Class] = joined.dictionary.to_pylist()
+    order = sorted(range(len(classes)), key=classes.__getitem__)
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    codes = rank[np.from_dlpack(joined.indices)]
+    return np.split(codes, np.cumsum([len(c) for c in columns])[:-1]), [classes[i] for i in order]
+
+
+def _truth(task: ScoringTask, codes: _Codes, classes: Sequence[_Class], dtype: str) -> _Truth:
+    import numpy as np
+
+    counts = np.bincount(codes, minlength=len(classes)).tolist()
+    present = tuple(code for code, count in enumerate(counts) if count)
+    names = [_class_name(value, dtype) for value in classes]
+    judged, obstacle = present, ""
+    positive = _positive_class(task, [classes[code] for code in present])
+    if len(present) == 1:
+        obstacle = f"the holdout has a single class: {names[present[0]]}"
+    elif positive is not None:
+        judged = tuple(code for code in present if classes[code] == positive)
+        if not judged:
+            found = ", ".join(names[code] for code in present[:_MOST_CLASSES])
+            obstacle = f"no row has the positive class {task.positive!r}; classes: {found}"
+    return _Truth(codes, classes, counts, judged, names, obstacle)
+
+
+def _positive_class(task: ScoringTask, present: Sequence[_Class]) -> _Class | None:
+    if task.positive is not None:
+        return _class_value(task.positive, text=isinstance(present[0], str))
+    return 1.0 if list(present) == [0.0, 1.0] else None
+
+
+def _class_value(name: str, *, text: bool) -> _Class:
+    """The class of a name. Among numbers, a name that is no number stays text and equals none."""
+    if text:
+        return name
+    truth_values: dict[str, _Class] = {"true": 1.0, "false": 0.0}
+    try:
+        return float(name)
+    except ValueError:
+        return truth_values.get(name.lower(), name)
+
+
+def _class_name(value: _Class, dtype: str) -> str:
+    if isinstance(value, str):
+        return value
+    if dtype == "bool":
+        return str(bool(value))
+    return str(int(value)) if value.is_integer() else repr(value)
+
+
+def _discordant(truth: _Codes, candidate: _Codes, champion: _Codes) -> tuple[int, int]:
+    right, champion_right = candidate == truth, champion == truth
+    return int((right & ~champion_right).sum()), int((champion_right & ~right).sum())
+
+
+def _measure_classes(task: ScoringTask, truth: _Truth, predicted: _Codes) -> dict[str, _Measure]:
+    import numpy as np
+    from sklearn.metrics import precision_recall_fscore_support
+
+    accuracy = float((predicted == truth.codes).mean())
+    if truth.obstacle:
+        return {"accuracy": accuracy, **dict.fromkeys(("precision", "recall", "f1"), truth.obstacle)}
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        truth.codes, predicted, labels=truth.judged, average=task.average, zero_division=0
+    )
+    times = np.bincount(predicted, minlength=len(truth.classes))
+    never = [code for code in truth.judged if not times[code]]
+    if never and (task.average != "micro" or len(never) == len(truth.judged)):
+        precision = f"class {truth.names[never[0]]} is never predicted"
+    return {"accuracy": accuracy, "precision": precision, "recall": recall, "f1": f1}
+
+
+def _measure_scores(
+    task: ScoringTask, truth: _Truth, scores: Mapping[str, Column], *, text: bool
+) -> dict[str, _Measure]:
+    names = ("roc_auc", "log_loss", "brier")
+    by_class = {_class_value(name, text=text): column.floats() for name, column in scores.items()}
+    unscored = [truth.names[code] for code in truth.present if truth.classes[code] not in by_class]
+    if not scores:
+        return dict.fromkeys(names, "the model gives no class scores")
+    if unscored:
+        return dict.fromkeys(names, f"the model gives no scores for class {unscored[0]}")
+    flaw = _improbable(list(by_class.values()))
+    return {
+        "roc_auc": truth.obstacle or _roc_auc(task, truth, by_class),
+        "log_loss": flaw or _log_loss(truth, by_class),
+        "brier": flaw or _brier(truth, by_class),
+    }
+
+
+def _improbable(columns: Sequence[Floats]) -> str:
+    """Why scores are no probabilities; empty when they are."""
+    import numpy as np
+
+    if len(columns) < 2:
+        return "the model gives scores for one class only"
+    bounded = all(column.min() >= 0 and column.max() <= 1 for column in columns)
+    if not bounded or np.abs(np.sum(columns, axis=0) - 1).max() > _SUM_TOLERANCE:
+        return "the class scores are not probabilities: they do not add up to 1"
+    return ""
+
+
+def _roc_auc(task: ScoringTask, truth: _Truth, scores: Mapping[_Class, Floats]) -> float:
+    import numpy as np
+    from sklearn.metrics import roc_auc_score
+
+    of_class = np.column_stack([truth.codes == code for code in truth.judged])
+    values = np.column_stack([scores[truth.classes[code]] for code in truth.judged])
+    if len(truth.judged) == 1:
+        of_class, values = of_class[:, 0], values[:, 0]
+    return float(roc_auc_score(of_class, values, average=task.average))
+
+
+def _log_loss(truth: _Truth, scores: Mapping[_Class, Floats]) -> float:
+    import numpy as np
+    from sklearn.metrics import log_loss
+
+    positions = {value: position for position, value in enumerate(scores)}
+    table = np.array([positions.get(value, -1) for value in truth.classes])
+    values = np.column_stack(list(scores.values()))
+    values /= values.sum(axis=1, keepdims=True)
+    return float(log_loss(table[truth.codes], values, labels=range(len(scores))))
+
+
+def _brier(truth: _Truth, scores: Mapping[_Class, Floats]) -> _Measure:
+    import numpy as np
+
+    if not truth.judged:
+        return truth.obstacle
+    codes = {value: code for code, value in enumerate(truth.classes)}
+    of_one = len(truth.judged) == 1 and len(truth.present) > 1
+    values = [truth.classes[truth.judged[0]]] if of_one else list(scores)
+    errors = [np.mean((scores[value] - (truth.codes == codes.get(value, -1))) ** 2) for value in values]
+    return float(sum(errors)) / (2 if len(errors) == 2 else 1)
+
+
+# --- regression ----------------------------------------------------------------------------------------
+
+
+def _regress(task: ScoringTask, label: Column, answers: Mapping[str, Answers], identical: bool) -> Scores:
+    truth = label.floats()
+    measured = {who: _measure_errors(truth, answer.values.floats()) for who, answer in answers.items()}
+    return _scores(len(truth), measured, identical=identical)
+
+
+def _measure_errors(truth: Floats, predicted: Floats) -> dict[str, _Measure]:
+    import numpy as np
+    from sklearn import metrics
+
+    pair = (truth, predicted)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return {
+            "mae": metrics.mean_absolute_error(*pair),
+            "rmse": metrics.root_mean_squared_error(*pair),
+            "r2": _no_variance(truth) or metrics.r2_score(*pair),
+            "mape": "a label is 0" if (truth == 0).any() else metrics.mean_absolute_percentage_error(*pair),
+        }
+
+
+def _no_variance(truth: Floats) -> str:
+    if len(truth) < 2:
+        return "the holdout has fewer than two rows"
+    return "all labels are equal" if truth.min() == truth.max() else ""
+
+
+# --- results -------------------------------------------------------------------------------------------
+
+
+def _without_rows(task: ScoringTask, given: Iterable[str], identical: bool = False) -> Scores:
+    reasons: dict[str, _Measure] = dict.fromkeys(_MEASURES[task.kind], "the holdout has no labelled rows")
+    return _scores(0, dict.fromkeys(given, reasons), identical=identical)
+
+
+def _scores(rows: int, measured: Mapping[str, Mapping[str, _Measure]], **details: Any) -> Scores:
+    checked = {
+        who: {name: _finite(value) for name, value in measures.items()} for who, measures in measured.items()
+    }
+    values = {
+        who: {name: None if isinstance(value, str) else value for name, value in measures.items()}
+        for who, measures in checked.items()
+    }
+    unknown = {name: _reason(checked, name) for name in checked["candidate"]}
+    return Scores(
+        rows=rows,
+        candidate=values["candidate"],
+        champion=values.get("champion"),
+        unknown={name: reason for name, reason in unknown.items() if reason},
+        **details,
+    )
+
+
+def _finite(value: _Measure) -> _Measure:
+    if isinstance(value, str):
+        return value
+    return float(value) if math.isfinite(value) else "the result is not finite"
+
+
+def _reason(measured: Mapping[str, Mapping[str, _Measure]], name: str) -> str:
+    reasons = {who: value for who, measures in measured.items() if isinstance(value := measures[name], str)}
+    if len(reasons) == len(measured) and len(set(reasons.values())) == 1:
+        return next(iter(reasons.values()))
+    return "; ".join(f"{who}: {reason}" for who, reason in reasons.items())

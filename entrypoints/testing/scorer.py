@@ -1,0 +1,246 @@
+"""What every scorer must do.
+
+Subclass the contract over your scorer and let pytest run it. A scorer that reads the files of snapshots and
+predictions needs one method::
+
+    class TestMyScorer(ScorerContract):
+        def make_scorer(self):
+            return MyScorer()
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ...ports.data import Snapshot
+from ...ports.errors import Permanent
+from ...ports.predictor import Predictions
+from ...ports.scorer import Scorer, Scores, ScoringTask
+from ...ports.values import TimeWindow
+
+CLASSES = ScoringTask("classification")
+NUMBERS = ScoringTask("regression")
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def snapshot_of(labels: Sequence[Any], uri: str, sha256: str) -> Snapshot:
+    """Return the handle of a snapshot with the label column ``y``, one row an hour."""
+    times = [START + timedelta(hours=hour) for hour in range(len(labels))]
+    return Snapshot(
+        model="boiler",
+        window=TimeWindow(START, START + timedelta(hours=len(labels))),
+        uri=uri,
+        rows=len(labels),
+        sha256=sha256,
+        features=("x",),
+        label="y",
+        time="ts",
+        first_at=times[0] if times else None,
+        last_at=times[-1] if times else None,
+    )
+
+
+class ScorerContract(ABC):
+    """Behaviour of :class:`autoretrain.ports.scorer.Scorer`."""
+
+    @abstractmethod
+    def make_scorer(self) -> Scorer:
+        """Return the scorer under test."""
+
+    def make_snapshot(self, labels: Sequence[Any]) -> Snapshot:
+        """Keep rows with these labels, in this order, where the scorer finds them.
+
+        This one writes Parquet, as ``make_predictions`` does; a scorer that reads elsewhere overrides both.
+
+        Args:
+            labels: One a row.
+        """
+        times = [START + timedelta(hours=hour) for hour in range(len(labels))]
+        return snapshot_of(labels, *self._keep({"ts": times, "x": [0.5] * len(labels), "y": labels}))
+
+    def make_predictions(
+        self, values: Sequence[Any], scores: Mapping[str, Sequence[float]] | None = None
+    ) -> Predictions:
+        """Keep predictions where the scorer finds them.
+
+        Args:
+            values: One a row.
+            scores: Class scores by the name of the class.
+        """
+        named = {f"score:{name}": column for name, column in (scores or {}).items()}
+        uri, sha256 = self._keep({"prediction": values, **named})
+        return Predictions(uri, sha256, rows=len(values), scored=scores is not None)
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.folder = tmp_path
+
+    def _keep(self, columns: Mapping[str, Sequence[Any]]) -> tuple[str, str]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        file = self.folder / f"{len(list(self.folder.iterdir()))}.parquet"
+        pq.write_table(pa.table({name: list(values) for name, values in columns.items()}), file)
+        return str(file), hashlib.sha256(file.read_bytes()).hexdigest()
+
+    def _score(
+        self,
+        task: ScoringTask,
+        labels: Sequence[Any],
+        candidate: Sequence[Any],
+        champion: Sequence[Any] | None = None,
+        scores: Mapping[str, Sequence[float]] | None = None,
+    ) -> Scores:
+        return self.make_scorer().score(
+            task,
+            self.make_snapshot(labels),
+            self.make_predictions(candidate, scores),
+            None if champion is None else self.make_predictions(champion),
+        )
+
+    def test_classes_are_measured(self) -> None:
+        scores = self._score(CLASSES, [1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 0, 1, 0, 0, 0, 0])
+
+        assert scores.rows == 8
+        assert scores.candidate["accuracy"] == pytest.approx(6 / 8)
+        assert scores.candidate["precision"] == pytest.approx(2 / 3)
+        assert scores.candidate["recall"] == pytest.approx(2 / 3)
+        assert scores.candidate["f1"] == pytest.approx(2 / 3)
+        assert scores.labels == {"0": 5, "1": 3}
+
+    def test_one_version_alone_is_compared_with_none(self) -> None:
+        scores = self._score(CLASSES, [0, 1], [0, 1])
+
+        assert (scores.champion, scores.identical, scores.discordant) == (None, False, None)
+
+    def test_the_positive_class_can_be_named(self) -> None:
+        task = replace(CLASSES, positive="bad")
+        scores = self._score(task, ["bad", "good", "good", "bad"], ["bad", "bad", "good", "bad"])
+
+        assert scores.candidate["precision"] == pytest.approx(2 / 3)
+        assert scores.candidate["recall"] == pytest.approx(1.0)
+        assert scores.candidate["f1"] == pytest.approx(0.8)
+
+    def test_without_a_positive_class_they_are_averaged(self) -> None:
+        labels, predicted = ["a", "b", "c", "c"], ["a", "b", "b", "c"]
+
+        macro = self._score(CLASSES, labels, predicted).candidate
+        weighted = self._score(replace(CLASSES, average="weighted"), labels, predicted).candidate
+        micro = self._score(replace(CLASSES, average="micro"), labels, predicted).candidate
+
+        assert macro["recall"] == pytest.approx((1 + 1 + 0.5) / 3)
+        assert macro["precision"] == pytest.approx((1 + 0.5 + 1) / 3)
+        assert weighted["precision"] == pytest.approx((1 + 0.5 + 2) / 4)
+        assert micro["f1"] == pytest.approx(0.75)
+
+    def test_numbers_are_measured(self) -> None:
+        scores = self._score(NUMBERS, [1.0, 2.0, 4.0], [2.0, 2.0, 2.0])
+
+        assert scores.candidate["mae"] == pytest.approx(1.0)
+        assert scores.candidate["rmse"] == pytest.approx(math.sqrt(5 / 3))
+        assert scores.candidate["r2"] == pytest.approx(1 - 5 / (14 / 3))
+        assert scores.candidate["mape"] == pytest.approx(0.5)
+        assert (scores.labels, scores.discordant) == ({}, None)
+
+    def test_both_versions_are_measured_on_the_same_rows(self) -> None:
+        scores = self._score(CLASSES, [0, 0, 1, 1, 1], [0, 0, 0, 1, 1], [1, 0, 1, 1, 0])
+
+        assert scores.champion is not None
+        assert scores.candidate["accuracy"] == pytest.approx(4 / 5)
+        assert scores.champion["accuracy"] == pytest.approx(3 / 5)
+        assert scores.discordant == (2, 1)
+        assert scores.identical is False
+
+    def test_equal_predictions_are_identical(self) -> None:
+        assert self._score(CLASSES, [0, 1, 1], [0, 0, 1], [0, 0, 1]).identical is True
+        assert self._score(NUMBERS, [1.0, 2.0], [1.5, 2.5], [1.5, 2.5]).identical is True
+        assert self._score(NUMBERS, [1.0, 2.0], [1.5, 2.5], [1.5, 2.5000001]).identical is False
+
+    def test_class_scores_are_measured(self) -> None:
+        given = {"0": [0.9, 0.6, 0.65, 0.2], "1": [0.1, 0.4, 0.35, 0.8]}
+        candidate = self._score(CLASSES, [0, 0, 1, 1], [0, 0, 0, 1], scores=given).candidate
+
+        assert candidate["roc_auc"] == pytest.approx(0.75)
+        assert candidate["brier"] == pytest.approx((0.01 + 0.16 + 0.4225 + 0.04) / 4)
+        assert candidate["log_loss"] == pytest.approx(-math.log(0.9 * 0.6 * 0.35 * 0.8) / 4)
+
+    def test_without_class_scores_their_measures_are_unknown(self) -> None:
+        scores = self._score(CLASSES, [0, 1, 1], [0, 0, 1])
+
+        for name in ("roc_auc", "log_loss", "brier"):
+            assert scores.candidate[name] is None
+            assert scores.unknown[name]
+
+    def test_a_single_class_leaves_only_the_accuracy_known(self) -> None:
+        given = {"0": [0.9, 0.4, 0.8], "1": [0.1, 0.6, 0.2]}
+        scores = self._score(CLASSES, [0, 0, 0], [0, 1, 0], scores=given)
+
+        assert scores.candidate["accuracy"] == pytest.approx(2 / 3)
+        for name in ("precision", "recall", "f1", "roc_auc"):
+            assert scores.candidate[name] is None
+            assert "single class" in scores.unknown[name]
+
+    def test_a_positive_class_without_rows_is_unknown(self) -> None:
+        scores = self._score(replace(CLASSES, positive="2"), [0, 1, 1], [0, 1, 0])
+
+        assert scores.candidate["f1"] is None
+        assert "2" in scores.unknown["f1"]
+
+    def test_r2_of_equal_labels_is_unknown(self) -> None:
+        scores = self._score(NUMBERS, [2.0, 2.0], [1.0, 2.0])
+
+        assert scores.candidate["r2"] is None
+        assert scores.unknown["r2"]
+        assert scores.candidate["mae"] == pytest.approx(0.5)
+
+    def test_mape_with_a_label_of_zero_is_unknown(self) -> None:
+        scores = self._score(NUMBERS, [0.0, 2.0], [1.0, 2.0])
+
+        assert scores.candidate["mape"] is None
+        assert scores.unknown["mape"]
+
+    def test_every_unknown_measure_has_a_reason_and_no_other_has_one(self) -> None:
+        scores = self._score(CLASSES, [0, 1, 1], [0, 0, 0], [0, 1, 1])
+
+        assert scores.champion is not None
+        measured = [scores.candidate, scores.champion]
+        missing = {name for name in scores.candidate if any(version[name] is None for version in measured)}
+        assert set(scores.unknown) == missing
+
+    def test_repeating_it_gives_the_same_numbers(self) -> None:
+        scorer = self.make_scorer()
+        given = (self.make_snapshot([0, 1, 1, 0]), self.make_predictions([0, 1, 0, 1]))
+
+        assert scorer.score(CLASSES, *given) == scorer.score(CLASSES, *given)
+
+    def test_counts_that_differ_are_refused(self) -> None:
+        with pytest.raises(Permanent):
+            self._score(CLASSES, [0, 1, 1], [0, 1])
+        with pytest.raises(Permanent):
+            self._score(CLASSES, [0, 1, 1], [0, 1, 0], champion=[0, 1])
+
+    def test_labels_and_predictions_of_different_types_are_refused(self) -> None:
+        with pytest.raises(Permanent):
+            self._score(CLASSES, ["a", "b"], [0, 1])
+        with pytest.raises(Permanent):
+            self._score(NUMBERS, ["a", "b"], ["a", "b"])
+
+    @pytest.mark.parametrize("wrong", [math.nan, math.inf])
+    def test_predictions_that_are_not_finite_are_refused(self, wrong: float) -> None:
+        with pytest.raises(Permanent):
+            self._score(NUMBERS, [1.0, 2.0], [1.0, wrong])
+
+    def test_a_snapshot_without_labels_is_refused(self) -> None:
+        snapshot = replace(self.make_snapshot([0, 1]), label=None)
+
+        with pytest.raises(Permanent):
+            self.make_scorer().score(CLASSES, snapshot, self.make_predictions([0, 1]))

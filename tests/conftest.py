@@ -1,0 +1,40 @@
+"""What holds for every test: the Hypothesis profiles, and nothing left running."""
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from hypothesis import settings
+
+settings.register_profile("dev", deadline=None, print_blob=True)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("AUTORETRAIN_REQUIRE_SERVICES") == "1" else "dev")
+
+MARK = "AUTORETRAIN_TEST_SESSION"
+
+
+def _started_by(mark: str) -> Iterator[str]:
+    """Command lines of our descendants, and of processes that outlived their parent but carry our mark."""
+    ours = {child.pid for child in psutil.Process().children(recursive=True)}
+    for process in psutil.process_iter():
+        if process.pid == os.getpid():
+            continue
+        try:
+            marked = process.pid in ours or process.environ().get(MARK) == mark
+            command = " ".join(process.cmdline())
+        except psutil.Error:
+            continue  # ended meanwhile, or another user's
+        # A zombie has no command line. Python's own tracker of shared memory ends with the interpreter.
+        if marked and command and "resource_tracker" not in command:
+            yield f"{process.pid}: {command[:200]}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_left_running() -> Iterator[None]:
+    """Fail the session when a test leaves a process behind, also one that was detached from us."""
+    mark = os.environ[MARK] = uuid.uuid4().hex
+    yield
+    left = sorted(_started_by(mark))
+    assert not left, "left running:\n" + "\n".join(left)

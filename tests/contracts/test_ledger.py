@@ -1,0 +1,26 @@
+"""The contracts of ledger, agenda and outbox over every store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
+from pathlib import Path
+
+from autoretrain.adapters.ledger_sqlite import SqliteLedger
+from autoretrain.adapters.memory import MemoryLedger
+from autoretrain.entrypoints.testing.ledger import (
+    AgendaContract,
+    LedgerContract,
+    LedgerStore,
+    OutboxContract,
+)
+
+
+class TestSqliteLedger(LedgerContract, AgendaContract, OutboxContract):
+    def make_store(self, folder: Path, clock: Callable[[], float]) -> AbstractContextManager[LedgerStore]:
+        return closing(SqliteLedger(folder / "ledger.db", clock=clock))
+
+
+class TestMemoryLedger(LedgerContract, AgendaContract, OutboxContract):
+    def make_store(self, folder: Path, clock: Callable[[], float]) -> AbstractContextManager[LedgerStore]:
+        return nullcontext(MemoryLedger(clock=clock))

@@ -1,0 +1,275 @@
+"""The behaviour promised by the port, over every adapter; then what runs and flavours add."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+import pytest
+
+from autoretrain.adapters import prediction_process
+from autoretrain.adapters.artefact_digest import artefact_digest
+from autoretrain.adapters.compute_subprocess import SubprocessCompute
+from autoretrain.adapters.predictor_runs import RunPredictor
+from autoretrain.entrypoints.testing import predictor as contract
+from autoretrain.entrypoints.testing.predictor import PredictorContract, Rule, Scores, hot
+from autoretrain.ports.compute import RunRequest, RunState, RunStatus
+from autoretrain.ports.data import Snapshot
+from autoretrain.ports.errors import Permanent
+from autoretrain.ports.predictor import Predictor
+from autoretrain.ports.registry import ModelVersion
+from autoretrain.ports.values import Pending
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Ruled:
+    """A model that predicts by a rule."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+
+    def predict(self, rows: pd.DataFrame) -> list[Any]:
+        return list(self.rule(rows.to_dict("records")))
+
+
+class Scored(Ruled):
+    """The same with class scores."""
+
+    def __init__(self, rule: Rule, scores: Scores) -> None:
+        super().__init__(rule)
+        self.scores = scores
+        self.classes_ = [0, 1]
+
+    def predict_proba(self, rows: pd.DataFrame) -> Any:
+        import numpy as np
+
+        scores = self.scores(rows.to_dict("records"))
+        return np.column_stack([scores[name] for name in self.classes_])
+
+
+def pickled(model: object) -> bytes:
+    """Pickle a model of these tests whole: the prediction process cannot import them."""
+    modules = (contract, sys.modules[__name__])
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        data: bytes = cloudpickle.dumps(model)
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
+    return data
+
+
+def write_artefact(directory: Path, payload: bytes) -> Path:
+    """Write an artefact as MLflow logs one of scikit-learn's flavour."""
+    directory.mkdir(parents=True)
+    (directory / "model.pkl").write_bytes(payload)
+    flavour = {"pickled_model": "model.pkl", "serialization_format": "cloudpickle", "code": None}
+    (directory / "MLmodel").write_text(json.dumps({"flavors": {"sklearn": flavour}}))
+    return directory
+
+
+def version_of(artefact: Path) -> ModelVersion:
+    return ModelVersion("boiler", "1", artefact_digest(artefact), str(artefact))
+
+
+class TestRunPredictor(PredictorContract):
+    def make_predictor(self, directory: Path) -> Predictor:
+        return RunPredictor(SubprocessCompute(directory / "runs"), directory / "predictions")
+
+    def make_version(self, directory: Path, rule: Rule, scores: Scores | None = None) -> ModelVersion:
+        model = Scored(rule, scores) if scores else Ruled(rule)
+        return version_of(write_artefact(directory / "artefact", pickled(model)))
+
+    def alter(self, version: ModelVersion) -> None:
+        with (Path(version.uri) / "model.pkl").open("ab") as stream:
+            stream.write(b"altered")
+
+    def test_two_versions_share_the_features_and_not_the_run(
+        self, predictor: Predictor, snapshot: Snapshot, tmp_path: Path
+    ) -> None:
+        first = self.settle(predictor, self.make_version(tmp_path / "a", hot), snapshot)
+        second = self.settle(predictor, self.make_version(tmp_path / "b", contract.width), snapshot)
+        assert first.uri != second.uri
+        assert len(list((tmp_path / "predictions" / "features").iterdir())) == 1
+
+    def test_altered_predictions_are_not_accepted(
+        self, predictor: Predictor, snapshot: Snapshot, tmp_path: Path
+    ) -> None:
+        version = self.make_version(tmp_path, hot)
+        answer = self.settle(predictor, version, snapshot)
+        with Path(answer.uri).open("ab") as stream:
+            stream.write(b"altered")
+        with pytest.raises(Permanent, match="altered or removed"):
+            predictor.predict(version, snapshot)
+
+    def test_a_model_that_kills_its_process(
+        self, predictor: Predictor, snapshot: Snapshot, tmp_path: Path
+    ) -> None:
+        def dies(rows: Any) -> list[Any]:
+            import os
+
+            os._exit(7)
+
+        with pytest.raises(Permanent, match="left no result: .*7"):
+            self.settle(predictor, self.make_version(tmp_path, dies), snapshot)
+
+    def test_an_artefact_that_cannot_be_loaded(
+        self, predictor: Predictor, snapshot: Snapshot, tmp_path: Path
+    ) -> None:
+        version = version_of(write_artefact(tmp_path / "artefact", b"no pickle"))
+        with pytest.raises(Permanent, match="the model cannot be loaded: UnpicklingError"):
+            self.settle(predictor, version, snapshot)
+
+    def test_a_missing_snapshot(self, predictor: Predictor, snapshot: Snapshot, tmp_path: Path) -> None:
+        gone = replace(snapshot, uri=str(tmp_path / "gone.parquet"))
+        with pytest.raises(Permanent, match="gone.parquet cannot be read"):
+            predictor.predict(self.make_version(tmp_path, hot), gone)
+
+    def test_a_snapshot_without_rows(self, predictor: Predictor, snapshot: Snapshot, tmp_path: Path) -> None:
+        with pytest.raises(Permanent, match="no rows"):
+            predictor.predict(self.make_version(tmp_path, hot), replace(snapshot, rows=0, uri="", sha256=""))
+
+    def test_the_controllers_environment_stays_here(
+        self,
+        predictor: Predictor,
+        snapshot: Snapshot,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def tells(rows: Any) -> list[Any]:
+            import os
+
+            return ["SECRET" in os.environ for _ in rows]
+
+        monkeypatch.setenv("SECRET", "hidden")
+        answer = self.settle(predictor, self.make_version(tmp_path, tells), snapshot)
+        assert contract._read(answer) == {"prediction": [False] * 5}
+
+
+class LosingCompute:
+    """A backend that loses every run; what a machine that restarts again and again looks like."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    def submit(self, run: RunRequest) -> None:
+        self.keys.append(run.key)
+
+    def observe(self, key: str) -> RunStatus:
+        return RunStatus(RunState.LOST if key in self.keys else RunState.ABSENT)
+
+    def cancel(self, key: str) -> None:
+        self.keys.remove(key)
+
+    def log_tail(self, key: str, lines: int = 50) -> str:
+        return ""
+
+
+def test_a_lost_run_is_started_again_twice(tmp_path: Path) -> None:
+    compute = LosingCompute()
+    predictor = RunPredictor(compute, tmp_path / "predictions")
+    suite = TestRunPredictor()
+    version, snapshot = suite.make_version(tmp_path, hot), suite.make_snapshot(tmp_path)
+    for _ in range(3):
+        assert isinstance(predictor.predict(version, snapshot), Pending)
+    with pytest.raises(Permanent, match="lost 3 times"):
+        predictor.predict(version, snapshot)
+    assert len(set(compute.keys)) == 3
+
+
+class TestFlavours:
+    """The program of a prediction run on what MLflow itself writes."""
+
+    @pytest.fixture
+    def rows(self, tmp_path: Path) -> Path:
+        import pandas as pd
+
+        path = tmp_path / "rows.parquet"
+        pd.DataFrame({"load": [1.0, 2.0, 3.0, 4.0]}).to_parquet(path)
+        return path
+
+    @pytest.fixture
+    def model(self) -> Any:
+        import pandas as pd
+        from sklearn.linear_model import LogisticRegression
+
+        return LogisticRegression().fit(pd.DataFrame({"load": [1.0, 2.0, 3.0, 4.0]}), ["cold", "cold", "hot", "hot"])
+
+    def predict(self, model: Path, rows: Path) -> Mapping[str, Any]:
+        output = rows.parent / "output"
+        command = [sys.executable, "-P", prediction_process.__file__, str(model), str(rows), str(output)]
+        subprocess.run(command, env={"MLFLOW_DISABLE_TELEMETRY": "true"}, capture_output=True, check=False)
+        result: dict[str, Any] = json.loads(output.with_suffix(".json").read_text())
+        return result
+
+    @pytest.mark.parametrize("serialization_format", ["skops", "pickle", "cloudpickle"])
+    def test_scikit_learn_in_each_serialisation(
+        self, tmp_path: Path, rows: Path, model: Any, serialization_format: str
+    ) -> None:
+        import mlflow.sklearn
+
+        mlflow.sklearn.save_model(
+            model, tmp_path / "m", serialization_format=serialization_format, pip_requirements=[]
+        )
+        result = self.predict(tmp_path / "m", rows)
+        assert (result["rows"], result["scored"]) == (4, True)
+
+    def test_another_flavour_goes_through_mlflow(self, tmp_path: Path, rows: Path, model: Any) -> None:
+        import mlflow.sklearn
+
+        mlflow.sklearn.save_model(
+            model, tmp_path / "m", serialization_format="cloudpickle", pip_requirements=[]
+        )
+        description = (tmp_path / "m" / "MLmodel").read_text()
+        # Without its own flavour the artefact is any model that MLflow can load.
+        kept = description.replace("  sklearn:\n", "  another:\n")
+        (tmp_path / "m" / "MLmodel").write_text(kept)
+        result = self.predict(tmp_path / "m", rows)
+        assert "error" in result or result["scored"]
+
+    def test_nulls_are_counted_in_the_message(self, tmp_path: Path, rows: Path, model: Any) -> None:
+        import pandas as pd
+
+        pd.DataFrame({"load": [1.0, None, None, 4.0]}).to_parquet(rows)
+        result = self.predict(write_artefact(tmp_path / "m", pickled(model)), rows)
+        assert result["error"] == (
+            "the model failed on the rows: ValueError: Input X contains NaN. (nulls by column: load 2)"
+        )
+
+
+def test_two_loggings_of_one_model_have_one_digest(tmp_path: Path) -> None:
+    import mlflow.sklearn
+    from sklearn.ensemble import RandomForestClassifier
+
+    model = RandomForestClassifier(5, random_state=0).fit([[1.0], [2.0]], [0, 1])
+    for name in ("a", "b"):
+        mlflow.sklearn.save_model(
+            model, tmp_path / name, serialization_format="cloudpickle", pip_requirements=["scikit-learn"]
+        )
+    # What Python leaves behind when the model's own code is imported.
+    (tmp_path / "b" / "code" / "__pycache__").mkdir(parents=True)
+    (tmp_path / "b" / "code" / "__pycache__" / "features.pyc").write_bytes(b"compiled")
+    assert (tmp_path / "a" / "MLmodel").read_bytes() != (tmp_path / "b" / "MLmodel").read_bytes()
+    assert artefact_digest(tmp_path / "a") == artefact_digest(tmp_path / "b")
+
+
+@pytest.mark.parametrize("change", ["content", "name", "addition"])
+def test_the_digest_covers_names_and_contents(tmp_path: Path, change: str) -> None:
+    artefact = write_artefact(tmp_path / "a", b"payload")
+    before = artefact_digest(artefact)
+    if change == "content":
+        (artefact / "model.pkl").write_bytes(b"Payload")
+    elif change == "name":
+        (artefact / "model.pkl").rename(artefact / "model.bin")
+    else:
+        (artefact / "more.pkl").write_bytes(b"")
+    assert artefact_digest(artefact) != before

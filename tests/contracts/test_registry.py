@@ -1,0 +1,133 @@
+"""The behaviour promised by the port, over every adapter; then what is MLflow's own."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from mlflow_store import log_payload, sqlite_store
+
+from autoretrain.adapters.artefact_digest import artefact_digest
+from autoretrain.adapters.mlflow_client import MlflowConnection
+from autoretrain.adapters.registry_mlflow import MlflowRegistry
+from autoretrain.adapters.tracker_mlflow import MlflowTracker
+from autoretrain.entrypoints.testing.registry import ModelRegistryContract, training_context
+from autoretrain.ports.errors import Permanent, Temporary
+from autoretrain.ports.registry import ModelRegistry, ModelVersion
+from autoretrain.ports.tracking import TrainingContext
+
+
+class TestMlflowRegistry(ModelRegistryContract):
+    @pytest.fixture(autouse=True)
+    def _store(self, tmp_path: Path) -> None:
+        self.uri = sqlite_store(tmp_path)
+
+    def make_registry(self, directory: Path) -> ModelRegistry:
+        return MlflowRegistry(self.uri)
+
+    def log_models(self, registry: ModelRegistry, context: TrainingContext, payloads: Sequence[bytes]) -> None:
+        run = MlflowTracker(self.uri).open_run(context)
+        for payload in payloads:
+            log_payload(self.uri, run, payload)
+
+    def alter(self, registry: ModelRegistry, version: ModelVersion) -> None:
+        (Path(version.uri) / "model.bin").write_bytes(b"altered")
+
+    def test_aliases_are_set_and_stages_are_not(self, registry: ModelRegistry) -> None:
+        first = self.champion(registry)
+        second = self.candidate(registry, training_context("job-1", champion=first.version), b"second")
+        client = MlflowConnection(self.uri).client
+        aliases = client.get_registered_model("boiler").aliases
+        assert {name: str(label) for name, label in aliases.items()} == {
+            "champion": first.version,
+            "candidate": second.version,
+        }
+        stored = client.get_model_version("boiler", second.version)
+        assert stored.current_stage == "None"
+        assert stored.tags["autoretrain.parent_champion"] == first.version
+
+    def test_a_restarted_controller_sees_the_same(self, registry: ModelRegistry) -> None:
+        first = self.champion(registry)
+        again = MlflowRegistry(self.uri)
+        assert again.champions(["boiler"]) == {"boiler": first}
+        assert again.candidate("boiler", "job-0") == first
+
+    def test_a_version_that_the_command_registered_itself_is_adopted(self, registry: ModelRegistry) -> None:
+        self.log_models(registry, training_context("job-1"), [b"one"])
+        connection = MlflowConnection(self.uri)
+        run = connection.run_of("autoretrain", "job-1")
+        assert run is not None
+        (logged,) = connection.logged_models(run)
+        connection.client.create_registered_model("boiler")
+        created = connection.client.create_model_version("boiler", logged.artifact_location, run.info.run_id)
+        version = registry.candidate("boiler", "job-1")
+        assert version is not None
+        assert (version.version, version.job_id) == (str(created.version), "job-1")
+        assert len(connection.client.search_model_versions("name = 'boiler'")) == 1
+
+    def test_of_two_concurrent_registrations_the_lowest_counts(self, registry: ModelRegistry) -> None:
+        first = self.candidate(registry, training_context("job-1"), b"one")
+        client = MlflowConnection(self.uri).client
+        stored = client.get_model_version("boiler", first.version)
+        client.create_model_version("boiler", stored.source, stored.run_id)
+        assert registry.candidate("boiler", "job-1") == first
+
+    def test_a_foreign_champion_has_a_digest_and_no_history(
+        self, registry: ModelRegistry, tmp_path: Path
+    ) -> None:
+        (tmp_path / "foreign").mkdir()
+        (tmp_path / "foreign" / "model.bin").write_bytes(b"foreign")
+        client = MlflowConnection(self.uri).client
+        client.create_registered_model("boiler")
+        client.create_model_version("boiler", (tmp_path / "foreign").as_uri())
+        client.set_registered_model_alias("boiler", "champion", "1")
+        champion = registry.champions(["boiler"])["boiler"]
+        assert champion.digest == artefact_digest(tmp_path / "foreign")
+        assert (champion.job_id, champion.trained_on, champion.data_sha256) == (None, None, None)
+
+    def test_a_champion_without_artefact(self, registry: ModelRegistry, tmp_path: Path) -> None:
+        client = MlflowConnection(self.uri).client
+        client.create_registered_model("boiler")
+        client.create_model_version("boiler", (tmp_path / "gone").as_uri())
+        client.set_registered_model_alias("boiler", "champion", "1")
+        with pytest.raises(Permanent, match="missing or empty"):
+            registry.champions(["boiler"])
+
+    def test_an_altered_artefact_is_not_fetched(self, registry: ModelRegistry) -> None:
+        assert isinstance(registry, MlflowRegistry)
+        version = self.champion(registry)
+        assert registry.fetch(version) == Path(version.uri)
+        self.alter(registry, version)
+        with pytest.raises(Permanent, match="altered"):
+            registry.fetch(version)
+
+
+def test_an_unreachable_server_is_temporary() -> None:
+    # Port 9 (discard) is closed here: the connection is refused at once.
+    with pytest.raises(Temporary, match="reading the champion of boiler"):
+        MlflowRegistry("http://user:secret@127.0.0.1:9").champions(["boiler"])
+
+
+def test_a_message_holds_no_credentials() -> None:
+    with pytest.raises(Temporary) as caught:
+        MlflowRegistry("http://user:secret@127.0.0.1:9").champions(["boiler"])
+    assert "secret" not in str(caught.value)
+
+
+def test_a_locked_database_is_temporary(tmp_path: Path) -> None:
+    uri = sqlite_store(tmp_path)
+    holder = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(Temporary, match="locked"):
+            MlflowRegistry(uri).champions(["boiler"])
+    finally:
+        holder.close()
+
+
+def test_a_file_that_is_no_database_is_permanent(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(Permanent, match="cannot be opened"):
+        MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db").champions(["boiler"])

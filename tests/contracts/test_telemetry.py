@@ -1,0 +1,70 @@
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from autoretrain.adapters.memory import MemoryTelemetry
+from autoretrain.adapters.telemetry_prometheus import PrometheusTelemetry
+from autoretrain.entrypoints.testing.telemetry import AT, FULL, TelemetryContract
+from autoretrain.ports.telemetry import Telemetry
+
+
+def exported(telemetry: PrometheusTelemetry) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every sample of the rendered page, read by prometheus-client's own parser."""
+    families = text_string_to_metric_families(telemetry.render().decode())
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+class TestPrometheusTelemetry(TelemetryContract):
+    def telemetry(self) -> Telemetry:
+        return PrometheusTelemetry()
+
+    def ticks(self, telemetry: Telemetry) -> int:
+        assert isinstance(telemetry, PrometheusTelemetry)
+        return int(exported(telemetry)["autoretrain_ticks_total", ()])
+
+    def test_exports_what_the_tick_said(self) -> None:
+        telemetry = PrometheusTelemetry()
+        telemetry.report(FULL)
+        telemetry.report(FULL)
+        page = exported(telemetry)
+        expected = {
+            ("autoretrain_tick_duration_seconds_count", ()): 2.0,
+            ("autoretrain_tick_duration_seconds_sum", ()): 0.5,
+            ("autoretrain_last_tick_timestamp_seconds", ()): AT.timestamp(),
+            ("autoretrain_holds_lease", ()): 1.0,
+            ("autoretrain_looks_total", ()): 4.0,
+            ("autoretrain_verdicts_total", (("answer", "yes"), ("trigger", "performance"))): 2.0,
+            ("autoretrain_entries_total", (("kind", "started"), ("model", "heat"))): 2.0,
+            ("autoretrain_errors_total", (("part", "metrics"),)): 4.0,
+            ("autoretrain_notices_sent_total", ()): 6.0,
+            ("autoretrain_notices_waiting", ()): 1.0,
+            ("autoretrain_model_metric", (("metric", "accuracy"), ("model", "heat"))): 0.91,
+        }
+        assert {key: page.get(key) for key in expected} == expected
+
+    def test_shares_a_registry_with_the_application(self) -> None:
+        registry = CollectorRegistry()
+        PrometheusTelemetry(registry).report(FULL)
+        assert registry.get_sample_value("autoretrain_ticks_total") == 1.0
+
+    def test_says_what_it_renders(self) -> None:
+        assert PrometheusTelemetry().content_type.startswith("text/plain")
+
+    def test_one_registry_takes_one(self) -> None:
+        registry = CollectorRegistry()
+        PrometheusTelemetry(registry)
+        with pytest.raises(ValueError, match="autoretrain_ticks"):
+            PrometheusTelemetry(registry)
+
+
+class TestMemoryTelemetry(TelemetryContract):
+    def telemetry(self) -> Telemetry:
+        return MemoryTelemetry()
+
+    def ticks(self, telemetry: Telemetry) -> int:
+        assert isinstance(telemetry, MemoryTelemetry)
+        return len(telemetry.ticks)
