@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autoretrain.domain.config import TriggerConfig as TriggerConfig
     from autoretrain.domain.jobs import JobStatus as JobStatus
-    from autoretrain.domain.jobs import RetrainingJob as RetariningJob  # noqa: F401
     from autoretrain.domain.jobs import RetrainingJob as RetrainingJob
     from autoretrain.domain.jobs import TriggerType as TriggerType
     from autoretrain.domain.validation import ValidationResult as ValidationResult
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     )
     from autoretrain.entrypoints.triggers import RetrainingTrigger as RetrainingTrigger
     from autoretrain.entrypoints.triggers import ScheduledTrigger as ScheduledTrigger
+
+    RetariningJob = RetrainingJob
 
 __version__ = "0.1.0"
 

@@ -8,10 +8,12 @@ import fcntl
 import hashlib
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +166,7 @@ class SubprocessCompute:
 
     def _start(self, folder: Path, run: RunRequest, lock: int) -> None:
         """Start the supervisor, which takes over the lock, and wait until it has left us."""
-        command = [self._python, "-I", "-S", "-X", "utf8", supervisor.__file__, str(folder), str(lock)]
+        command = [self._python, "-I", "-S", "-X", "utf8", supervisor.__file__, str(folder)]
         with open(folder / "supervisor.log", "ab", opener=_private) as log:
             started = subprocess.run(
                 command,
@@ -268,12 +270,36 @@ def _settled(folder: Path) -> RunStatus | None:
     started = supervisor.read_record(str(folder / supervisor.STARTED))
     if started is None:
         return None
-    supervisor.kill_marked(started["token"])
+    _kill_marked(started["token"])
     with contextlib.suppress(OSError):  # a full disk: the next look finds the same
         supervisor.write_record(
             str(folder / supervisor.STATUS), {"state": RunState.LOST.value, "reason": _VANISHED}
         )
     return RunStatus(RunState.LOST, _VANISHED)
+
+
+def _kill_marked(token: str) -> None:
+    """Kill every process whose environment carries a run's token, and nothing else.
+
+    A process id can belong to a stranger by now, the token cannot: it is random, and inherited only by what
+    the run started. Does nothing where ``/proc`` does not tell.
+    """
+    mark = f"{supervisor.TOKEN}={token}".encode()
+    for _ in range(10):  # again, for what was forked while we looked
+        marked = [pid for pid in supervisor.process_ids() if _carries(pid, mark)]
+        if not marked:
+            return
+        for pid in marked:
+            supervisor.signal_if(pid, signal.SIGKILL, partial(_carries, pid, mark))
+        time.sleep(0.005)
+
+
+def _carries(pid: int, mark: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return mark in file.read().split(b"\0")
+    except OSError:  # gone, or another user's
+        return False
 
 
 def _in_words(error: OSError, doing: str, key: str) -> str:

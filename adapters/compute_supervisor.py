@@ -1,6 +1,6 @@
 """Runs one command to its end and records how it ended.
 
-``compute_subprocess`` starts this file by its path, as ``python -I -S compute_supervisor.py RUN LOCK``: it
+``compute_subprocess`` starts this file by its path, as ``python -I -S compute_supervisor.py RUN``: it
 imports the standard library only, is up in milliseconds, and works the same however the package was
 installed. It leaves the caller's session and is adopted by init, so that nothing that happens to the
 controller touches the run.
@@ -16,8 +16,8 @@ What a run leaves in its directory ``RUN``:
 ``status.json``    how it ended; written last, after nothing of the run is left
 =================  ====================================================================================
 
-The caller takes the lock and hands it over as the open descriptor ``LOCK``, so there is no moment in between
-at which the run looks dead.
+The caller takes the lock and hands it over as an open descriptor, which only the end of the supervisor
+closes, so there is no moment in between at which the run looks dead.
 """
 
 from __future__ import annotations
@@ -137,46 +137,28 @@ def write_in_the_end(path: str, record: Mapping[str, object], pause: float = 1.0
         time.sleep(pause)
 
 
-def kill_marked(token: str) -> None:
-    """Kill every process whose environment carries a run's token, and nothing else.
+def process_ids() -> Iterator[int]:
+    """List every process of this machine.
 
-    A process id can belong to a stranger by now, the token cannot: it is random, and inherited only by what
-    the run started. Does nothing where ``/proc`` does not tell.
-
-    Args:
-        token: The value of ``TOKEN`` in the run's environment.
+    Yields:
+        Process ids; none where there is no ``/proc``.
     """
-    mark = f"{TOKEN}={token}".encode()
-    for _ in range(10):  # again, for what was forked while we looked
-        marked = [pid for pid in _process_ids() if _carries(pid, mark)]
-        if not marked:
-            return
-        for pid in marked:
-            _signal_if(pid, signal.SIGKILL, partial(_carries, pid, mark))
-        time.sleep(0.005)
-
-
-def _process_ids() -> Iterator[int]:
-    """Every process of this machine; none where there is no ``/proc``."""
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir("/proc"):
             if name.isdecimal():
                 yield int(name)
 
 
-def _carries(pid: int, mark: bytes) -> bool:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return mark in file.read().split(b"\0")
-    except OSError:  # gone, or another user's
-        return False
-
-
-def _signal_if(pid: int, number: int, ours: Callable[[], bool]) -> None:
+def signal_if(pid: int, number: int, ours: Callable[[], bool]) -> None:
     """Signal a process that is certainly ours.
 
     The descriptor names one process for good, so an id that is recycled between the check and the signal is
     never hit. On a kernel without it (before 5.3) nothing is signalled.
+
+    Args:
+        pid: Its id, which may be another's by now.
+        number: The signal.
+        ours: Tells, once the descriptor is open, whether the id still names the process that is meant.
     """
     if not hasattr(os, "pidfd_open"):
         return
@@ -212,7 +194,7 @@ def _process(pid: int) -> _Process | None:
 def _descendants() -> list[_Process]:
     """Everything that lives below this process; as their subreaper we also keep those whose parents died."""
     children: dict[int, list[_Process]] = {}
-    for process in filter(None, map(_process, _process_ids())):
+    for process in filter(None, map(_process, process_ids())):
         if process.state not in "ZX":
             children.setdefault(process.parent, []).append(process)
     found: list[_Process] = []
@@ -347,7 +329,7 @@ class _Command:
             os.killpg(group, number)
         for process in _descendants():
             if process.group != group:
-                _signal_if(process.pid, number, partial(_is, process))
+                signal_if(process.pid, number, partial(_is, process))
 
     def _drain(self) -> None:
         """Take what the pipe still holds, and no more: somebody out of reach may keep writing."""
@@ -520,17 +502,16 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
-def main(run: str, lock: str) -> None:
+def main(run: str) -> None:
     """Supervise one run.
 
     Args:
         run: Directory of the run, absolute.
-        lock: Number of the descriptor that holds the run's lock.
     """
-    os.set_inheritable(int(lock), False)
     os.chdir("/")
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _Supervisor(run).supervise()
+    os._exit(0)  # nothing to tidy up: whoever reads the status finds us gone
 
 
 if __name__ == "__main__":

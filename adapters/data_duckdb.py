@@ -36,7 +36,7 @@ _READERS = {
     ".tsv.gz": "read_csv",
 }
 _LOCAL_TIMES = ("DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS")
-_INSTANTS = ("TIMESTAMP WITH TIME ZONE", "TIMESTAMP_NS WITH TIME ZONE")
+_TIMES = (*_LOCAL_TIMES, "TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS")
 _NOT_NOW = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
 
 
@@ -169,9 +169,6 @@ class _Written:
     last_at: datetime | None
 
 
-# --- reading -------------------------------------------------------------------------------------------
-
-
 def _open(session: duckdb.DuckDBPyConnection, table: Table, base: Path) -> _Source:
     files = _matching_files(table.path, base)
     reader = _reader(files, table.path)
@@ -231,7 +228,7 @@ def _choose(table: Table, source: _Source, *, labelled: bool) -> _Columns:
     _require(source, "feature", table.features)
     _require(source, "excluded", table.exclude)
     kind = source.types[table.time]
-    if kind not in (*_LOCAL_TIMES, *_INSTANTS, "VARCHAR"):
+    if kind not in (*_TIMES, "VARCHAR"):
         raise Permanent(
             f"time column {table.time!r} of {table.path} is {kind}: want a date, a timestamp or ISO 8601 text"
         )
@@ -250,9 +247,6 @@ def _require(source: _Source, role: str, names: Sequence[str]) -> None:
     if missing:
         existing = ", ".join(source.types)
         raise Permanent(f"{source.path} has no {role} column {', '.join(missing)}; its columns: {existing}")
-
-
-# --- writing -------------------------------------------------------------------------------------------
 
 
 def _write(
@@ -282,17 +276,18 @@ def _within(source: _Source, column: str, window: TimeWindow) -> list[str]:
         f"{exact} >= TIMESTAMPTZ '{window.start.isoformat()}'",
         f"{exact} < TIMESTAMPTZ '{window.end.isoformat()}'",
     ]
-    if kind in _LOCAL_TIMES:
+    if kind in _TIMES:
         # A zone is less than two days from UTC. Nanoseconds overflow in 1677 and 2262.
         margin = timedelta(days=2)
         if window.start.year > 1700:
-            conditions.append(f"{name} >= {_local(window.start - margin, kind)}")
+            conditions.append(f"{name} >= {_about(window.start - margin, kind)}")
         if window.end.year < 2200:
-            conditions.append(f"{name} < {_local(window.end + margin, kind)}")
+            conditions.append(f"{name} < {_about(window.end + margin, kind)}")
     return conditions
 
 
-def _local(at: datetime, kind: str) -> str:
+def _about(at: datetime, kind: str) -> str:
+    """A moment as a literal of a column's type, as far off as the zone is from UTC."""
     return f"CAST(TIMESTAMP '{at.astimezone(UTC).replace(tzinfo=None).isoformat()}' AS {kind})"
 
 
@@ -351,9 +346,6 @@ def _workspace(folder: Path) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as workspace:
         yield Path(workspace)
-
-
-# --- quoting and errors --------------------------------------------------------------------------------
 
 
 def _text(value: str) -> str:

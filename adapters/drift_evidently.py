@@ -36,7 +36,7 @@ class EvidentlyDrift:
     Args:
         compute: Where the comparison runs; it must see ``directory`` and the snapshots under the same paths.
         directory: Where reports are kept. Grows by up to 5 MB a report with a page.
-        python: Interpreter with Evidently, pandas below 3 and pyarrow.
+        python: Interpreter (3.11 or later) with Evidently, pandas below 3 and pyarrow.
         deadline_seconds: A comparison that takes longer has failed.
         html: Whether to keep Evidently's page.
     """

@@ -120,16 +120,17 @@ class PrometheusMetrics:
         with httpx.Client(auth=self._auth, headers=self._headers, timeout=self._timeout) as client:
             for batch in self._batches([query for query in queries if query.metric in self._queries]):
                 try:
-                    if failures and isinstance(failures[-1], Temporary):
-                        raise failures[-1]
                     windows.update(self._answer(client, batch))
                     answered = True
-                except (Temporary, Permanent) as error:
+                except Permanent as error:
                     failures.append(error)
                     windows.update({query: _unknown(query, str(error)) for query in batch.queries})
+                except Temporary as error:
+                    failures.append(error)
+                    break
         if failures and not answered:
             raise failures[0]
-        return [windows[query] for query in queries]
+        return [windows.get(query) or _unknown(query, str(failures[-1])) for query in queries]
 
     def _no_query(self, query: MetricQuery) -> MetricWindow:
         known = ", ".join(sorted(self._queries)) or "none"
@@ -248,7 +249,8 @@ class _UnusableAnswer(Exception):
 
 
 def _grid(queries: Sequence[MetricQuery], step: float) -> _Grid:
-    start = min(query.window.start for query in queries).timestamp()
+    # The API takes milliseconds; rounded up, the first instant is not before the first window.
+    start = math.ceil(min(query.window.start for query in queries).timestamp() * 1000) / 1000
     end = max(query.window.end for query in queries).timestamp()
     return _Grid(start, end, max(step, float(math.ceil((end - start) / _MAX_POINTS))))
 

@@ -141,7 +141,9 @@ class MlflowConnection:
         if found is None:
             return None
         runs = self.client.search_runs(
-            [found.experiment_id], f"tags.`{TAG_JOB}` = {quoted(job_id)}", order_by=["start_time ASC", "run_id"]
+            [found.experiment_id],
+            f"tags.`{TAG_JOB}` = {quoted(job_id)}",
+            order_by=["start_time ASC", "run_id"],
         )
         return runs[0] if runs else None
 

@@ -63,7 +63,7 @@ class SlackNotifier:
         client = WebhookClient(
             self._webhook_url,
             timeout=self._timeout,  # type: ignore[arg-type]  # handed to a socket, which takes fractions
-            logger=_silent_logger(),
+            logger=logging.Logger("slack", logging.CRITICAL),  # at DEBUG the client logs the address
             retry_handlers=[],  # the outbox retries, and remembers it
         )
         try:
@@ -98,13 +98,6 @@ def _cause(error: OSError) -> str:
     """What went wrong, without the address: urllib wraps the error of the socket."""
     reason = getattr(error, "reason", error)
     return "no answer in time" if isinstance(reason, TimeoutError) else type(reason).__name__
-
-
-def _silent_logger() -> logging.Logger:
-    """A logger outside the tree: the client logs the webhook's address at DEBUG."""
-    logger = logging.Logger("autoretrain.slack", level=logging.CRITICAL)
-    logger.addHandler(logging.NullHandler())
-    return logger
 
 
 def _blocks(notice: Notice) -> list[Block]:

@@ -1,10 +1,10 @@
 """The program of a prediction run: load a logged model, predict the rows of a file, write what came out.
 
 It is started as a file, by whatever interpreter holds the model's libraries, and so imports nothing of this
-package. ``python prediction_process.py MODEL FEATURES OUTPUT`` reads the artefact in the directory ``MODEL`` and the
-Parquet file ``FEATURES``, and writes ``OUTPUT.parquet`` (column ``prediction``, and a column ``score:<class>``
-for each class where the model gives probabilities) and then ``OUTPUT.json``, which says what is in it, or what
-went wrong. Both appear whole or not at all.
+package. ``python prediction_process.py MODEL FEATURES OUTPUT`` reads the artefact in the directory ``MODEL``
+and the Parquet file ``FEATURES``. It writes ``OUTPUT.parquet`` (column ``prediction``, and a column
+``score:<class>`` for each class where the model gives probabilities) and then ``OUTPUT.json``, which says what
+is in it, or what went wrong. Both appear whole or not at all.
 """
 
 from __future__ import annotations
@@ -72,7 +72,12 @@ def run(model: Path, features: Path, predictions: Path) -> dict[str, Any]:
         raise ModelError(f"the model failed on the rows: {_words(error)}{_nulls(rows)}") from error
     digest = _write(columns, predictions)
     predicted = columns["prediction"]
-    return {"rows": len(predicted), "dtype": str(predicted.dtype), "scored": len(columns) > 1, "sha256": digest}
+    return {
+        "rows": len(predicted),
+        "dtype": str(predicted.dtype),
+        "scored": len(columns) > 1,
+        "sha256": digest,
+    }
 
 
 def load(directory: Path) -> Any:

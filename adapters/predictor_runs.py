@@ -1,4 +1,4 @@
-"""Predictions as runs on a compute backend: loading a model is running its code, and not for the controller."""
+"""Predictions as runs on a compute backend: loading a model is running its code, not for the controller."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class RunPredictor:
         Raises:
             Temporary: The run cannot be started or observed now.
             Permanent: The model cannot be loaded, or fails on the rows, or returned too few, too many or not
-                finite predictions; the artefact no longer has its digest; the snapshot is empty or damaged; or
-                the run was lost three times.
+                finite predictions; the artefact no longer has its digest; the snapshot is empty or damaged;
+                or the run was lost three times.
         """
         if not snapshot.rows:
             raise Permanent(f"{version.model}: there are no rows to predict")
@@ -143,7 +143,9 @@ class RunPredictor:
             with parquet.ParquetFile(source) as file:
                 parquet.write_table(file.read(columns=list(snapshot.features)), scratch)
         except (pa.ArrowException, FileNotFoundError) as error:
-            raise Permanent(f"{snapshot.model}: the snapshot {snapshot.uri} cannot be read: {error}") from error
+            raise Permanent(
+                f"{snapshot.model}: the snapshot {snapshot.uri} cannot be read: {error}"
+            ) from error
         os.replace(scratch, path)
         return path
 

@@ -142,8 +142,8 @@ class MlflowRegistry:
             found = self._hash(self._location(stored))
             if found != version.digest:
                 raise Permanent(
-                    f"{version.model} version {version.version}: the artefact was altered since it was judged "
-                    f"(its digest is {found[:12]}…, not {version.digest[:12]}…)"
+                    f"{version.model} version {version.version}: its artefact was altered since "
+                    f"(the digest is {found[:12]}…, not {version.digest[:12]}…)"
                 )
             if not self._is_set(version, expected):
                 self._client.set_registered_model_alias(version.model, _CHAMPION, version.version)

@@ -1,7 +1,6 @@
 """Labels, predictions and class scores as columns of Parquet files that are still what was written.
 
-Values go from Parquet to NumPy without becoming Python objects. pyarrow's own ``to_numpy`` is avoided: it
-imports pandas.
+Values go from Parquet to NumPy without becoming Python objects, and without pandas.
 """
 
 from __future__ import annotations

@@ -139,7 +139,9 @@ class MlflowTracker:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
                     raise
         if found.lifecycle_stage != "active":
-            raise Permanent(f"MLflow's experiment {self._experiment!r} was deleted: restore it or name another")
+            raise Permanent(
+                f"MLflow's experiment {self._experiment!r} was deleted: restore it or name another"
+            )
         return str(found.experiment_id)
 
     def _artifact_location(self) -> str | None:

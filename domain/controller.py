@@ -70,8 +70,10 @@ class Controller:
         self._monotonic = monotonic
         self._lease_seconds = lease_seconds
         own = dict(triggers or {})
-        kinds = {name: (trigger_types or {}).get(name, TriggerType.CUSTOM) for name in own}
-        self._rules: dict[str, Rule] = {name: spec.combined_rule(kinds) for name, spec in self.fleet.items()}
+        self._kinds = {name: (trigger_types or {}).get(name, TriggerType.CUSTOM) for name in own}
+        self._rules: dict[str, Rule] = {
+            name: spec.combined_rule(self._kinds) for name, spec in self.fleet.items()
+        }
         self._world = World(ports, self.fleet, self._rules, own)
         self._states: dict[str, ModelState] = {}
         self._trouble: dict[str, Trouble] = {}
@@ -100,18 +102,23 @@ class Controller:
             raise UnknownModel(f"there is no model {model!r} in the settings; there are: {known}")
         return self.fleet[model]
 
-    def judge(self, model: str, now: datetime) -> Verdict | Pending:
+    def judge(self, model: str, now: datetime, trigger: str | None = None) -> Verdict | Pending:
         """What the triggers say of a model now. Records nothing and starts no job.
 
+        Args:
+            model: Name of the model.
+            now: Time of the look.
+            trigger: Name of a single trigger; ``None`` asks the model's combined rule.
+
         Returns:
-            The combined verdict; ``Pending`` while an observation is being computed.
+            The verdict; ``Pending`` while an observation is being computed.
 
         Raises:
             UnknownModel: It is not in the fleet.
         """
-        self.spec(model)
-        state, rule = self.state(model), self._rules[model]
-        seen = self._world.look_at_idle([state], now)[model]
+        spec, state = self.spec(model), self.state(model)
+        rule = self._rules[model] if trigger is None else spec.rules(self._kinds)[trigger]
+        seen = self._world.look_at_idle([state], now, {model: rule})[model]
         if isinstance(seen, Trouble):
             return unknown(seen.reason)
         situation = situation_of(state, seen.champion, now)
@@ -344,11 +351,11 @@ class Controller:
         for outgoing in self.ports.outbox.due(now):
             notice = outgoing.notice
             failure = self._world.ask("notifier", partial(self.ports.notifier.send, notice))
-            if failure is None:
+            if not isinstance(failure, Trouble):
                 self.ports.outbox.delivered(notice.id, now)
                 sent += 1
                 continue
-            wait = failure.retry_after or min(5.0 * 2**outgoing.attempts, 3600.0)
+            wait = failure.retry_after or min(5.0 * 2 ** min(outgoing.attempts, 10), 3600.0)
             again = now + timedelta(seconds=wait) if failure.temporary else None
             self.ports.outbox.postpone(notice.id, again, failure.reason)
             waiting += 1

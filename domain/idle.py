@@ -86,7 +86,8 @@ def _settle_champion(spec: ModelSpec, state: ModelState, found: ModelVersion | N
     if found == known or (found and known and (found.version, found.digest) == (known.version, known.digest)):
         return (Draft("champion.restored", {"version": found}),) if state.conflict else ()
     label = found.version if found else None
-    accepted = known is None or state.adopt or spec.promotion.on_conflict == "adopt"
+    approved = state.adopt and state.conflict == label  # a person accepts the version they saw, no other
+    accepted = known is None or approved or spec.promotion.on_conflict == "adopt"
     if found is not None and accepted:
         return (Draft("champion.adopted", {"version": found, "before": known and known.version}),)
     if state.conflict == (label or "none"):
@@ -174,14 +175,15 @@ def _open_triggered(
     observations: Observations,
 ) -> Draft:
     job_id = job_id_for(state)
-    evidence = cause.judge(observations, situation).evidence
+    own = cause.judge(observations, situation)
+    evidence = own.evidence
     opened = _opening(spec, situation, job_id, cause.type, replace(verdict, evidence=evidence))
     opened["metrics_before"] = {
         seen.query.metric: seen.value
         for seen in observations.values()
         if isinstance(seen, MetricWindow) and seen.value is not None
     }
-    slot = evidence.get("slot")
+    slot = evidence.get("slot") if own.is_yes else None  # "~schedule" fires between slots
     key = f"slot:{slot.isoformat()}" if isinstance(slot, datetime) else f"job:{job_id}"
     return Draft("job.opened", opened, key=key)
 

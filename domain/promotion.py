@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -77,8 +78,8 @@ def compare(
     numbers: dict[str, Any] = {
         "metric": metric, "candidate": new, "champion": old, "min_improvement": min_improvement,
     }  # fmt: skip
-    if new is None or old is None:
-        whose = "candidate" if new is None else "champion"
+    if new is None or old is None or not (math.isfinite(new) and math.isfinite(old)):
+        whose = "candidate" if new is None or not math.isfinite(new) else "champion"
         return Decision(Outcome.INCONCLUSIVE, SEED_POINT, f"{metric} of the {whose} is unknown", numbers)
     gain = improvement(new, old, direction)
     numbers["improvement"] = gain

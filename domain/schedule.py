@@ -18,7 +18,9 @@ def check_expression(expression: str) -> str:
     from croniter import croniter
 
     text = expression.strip()
-    if len(text.split()) != 5 or not croniter.is_valid(text):
+    # croniter also reads hashed and random fields (H, R), whose slots would be drawn anew at every look.
+    drawn = any(field.lower().startswith(("h", "r")) for field in text.replace(",", " ").split())
+    if drawn or len(text.split()) != 5 or not croniter.is_valid(text):
         raise ValueError('not a cron expression; five fields such as "0 0 * * 0" (Sundays at midnight)')
     try:
         croniter(text, datetime(2024, 1, 1, tzinfo=UTC)).get_next(datetime)

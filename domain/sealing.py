@@ -159,7 +159,7 @@ def _fault(model: str, head: Head, entry: Entry) -> str | None:
 def _plain(value: Any) -> Any:
     """Reduce a value to what RFC 8785 can write."""
     if isinstance(value, str):
-        return f"str:{value}" if value.startswith(_TAGS) else value
+        return f"str:{_text(value)}" if value.startswith(_TAGS) else _text(value)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int | float):
@@ -171,10 +171,15 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {_text(str(name)): _plain(item) for name, item in value.items()}
     if isinstance(value, Iterable):
         return [_plain(item) for item in value]
     raise TypeError(f"the ledger cannot hold a {type(value).__name__}: {value!r}")
+
+
+def _text(value: str) -> str:
+    """Escape lone surrogates, which have no UTF-8 bytes: a log or a file name may hold them."""
+    return value if value.isascii() else value.encode(errors="backslashreplace").decode()
 
 
 def _plain_number(value: int | float) -> int | float | str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import cached_property
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -13,7 +12,7 @@ from .config import TriggerConfig
 from .jobs import TriggerType
 from .promotion import POLICIES
 from .sealing import digest_of
-from .triggers import CustomRule, DriftRule, PerformanceRule, Rule, ScheduleRule, parse_rule
+from .triggers import CustomRule, DriftRule, ManualRule, PerformanceRule, Rule, ScheduleRule, parse_rule
 from .validation import ACCURACY_FLOOR
 
 DIRECTIONS: dict[str, Literal["up", "down"]] = {
@@ -124,31 +123,33 @@ class ModelSpec(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
+        problems = self._regressor_problems() if self.task == "regression" else []
+        if self.task == "classification" and self.floor < ACCURACY_FLOOR:
+            problems.append(f"promotion.floor: cannot be below {ACCURACY_FLOOR} for a classifier")
         if self.direction is None and self.metric not in DIRECTIONS:
-            raise ValueError(f"direction: say whether {self.metric} is better 'up' or 'down'")
+            problems.append(f"direction: say whether {self.metric} is better 'up' or 'down'")
         if self.comparison not in DIRECTIONS:
-            raise ValueError(
-                f"promotion.metric: {self.comparison} is not computed; there are {', '.join(DIRECTIONS)}"
-            )
-        if self.task == "regression":
-            self._check_regressor()
-        elif self.floor < ACCURACY_FLOOR:
-            raise ValueError(f"promotion.floor: cannot be below {ACCURACY_FLOOR} for a classifier")
+            known = ", ".join(DIRECTIONS)
+            problems.append(f"promotion.metric: {self.comparison} is not computed; there are {known}")
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
-    def _check_regressor(self) -> None:
+    def _regressor_problems(self) -> list[str]:
+        threshold_of_r2 = "performance_metric_threshold" in self.trigger.model_fields_set
         stated = {
-            "metric": self.metric in self.model_fields_set,
+            "metric": "metric" in self.model_fields_set,
             "promotion.floor": self.promotion.floor is not None,
+            "threshold": self.threshold is not None or (self.metric == "r2" and threshold_of_r2),
         }
-        stated["threshold"] = self.threshold is not None or (
-            self.metric == "r2" and "performance_metric_threshold" in self.trigger.model_fields_set
-        )
-        missing = [name for name, is_stated in stated.items() if not is_stated]
-        if missing:
-            raise ValueError(f"a regressor must state {', '.join(missing)} (the defaults are a classifier's)")
-        if self.floor <= 0:
-            raise ValueError("promotion.floor: R² of a regressor must be above 0")
+        problems = [
+            f"{name}: a regressor must state it (the default is a classifier's)"
+            for name, is_stated in stated.items()
+            if not is_stated
+        ]
+        if self.promotion.floor is not None and self.promotion.floor <= 0:
+            problems.append("promotion.floor: R² of a regressor must be above 0")
+        return problems
 
     @property
     def floor(self) -> float:
@@ -175,7 +176,7 @@ class ModelSpec(BaseModel):
         """Length of the holdout."""
         return timedelta(days=self.holdout_days or self.trigger.evaluation_window_days)
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 of all settings of this model; entries carry it as the policy they were decided under."""
         return digest_of(self.model_dump(mode="json"))
@@ -206,6 +207,7 @@ class ModelSpec(BaseModel):
                 min_rows=self.min_rows,
             ),
             "schedule": ScheduleRule(self.trigger.schedule_expression, self.trigger.time_zone),
+            "manual": ManualRule(),
         }
         return rules | {name: CustomRule(name, kind) for name, kind in (custom or {}).items()}
 

@@ -207,11 +207,11 @@ def _adopted(state: ModelState, line: _Line) -> ModelState:
 
 
 def _conflict(state: ModelState, line: _Line) -> ModelState:
-    return replace(state, conflict=line.data["found"] or "none")
+    return replace(state, conflict=line.data["found"] or "none", adopt=False)
 
 
 def _restored(state: ModelState, line: _Line) -> ModelState:
-    return replace(state, conflict=None)
+    return replace(state, conflict=None, adopt=False)
 
 
 def _looked(state: ModelState, line: _Line) -> ModelState:

@@ -7,6 +7,7 @@ with ``&``, ``|`` and ``~`` ("drift proposes, performance confirms").
 from __future__ import annotations
 
 import ast
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -212,6 +213,8 @@ class PerformanceRule(Rule):
         """Why the answer must not be used; empty when it may."""
         if value is None:
             return seen.reason or "no value"
+        if not math.isfinite(value):
+            return f"the value is {value}"
         if seen.empty:
             return ""
         if seen.rows is not None and seen.rows < self.min_rows:
@@ -281,7 +284,9 @@ class DriftRule(Rule):
         usable = {
             c.column: c.psi
             for c in report.columns
-            if c.psi is not None and min(c.reference_rows, c.current_rows) >= self.min_rows
+            if c.psi is not None
+            and math.isfinite(c.psi)
+            and min(c.reference_rows, c.current_rows) >= self.min_rows
         }
         blind = {c.column: c.reason or "too few rows" for c in report.columns if c.column not in usable}
         evidence: dict[str, object] = {

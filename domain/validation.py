@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -127,7 +128,7 @@ def above_floor(spec: ModelSpec, scores: Scores) -> Verdict:
     evidence = {"measure": measure, "value": value, "floor": floor, "rows": scores.rows}
     if scores.rows < spec.min_holdout_rows:
         return unknown(f"only {scores.rows} labelled rows, {spec.min_holdout_rows} are needed", **evidence)
-    if value is None:
+    if value is None or not math.isfinite(value):
         return unknown(f"{measure} is unknown: {scores.unknown.get(measure, 'not computed')}", **evidence)
     if value < floor:
         return no(f"{measure} {value:.4f} is below the floor of {floor:g}", **evidence)

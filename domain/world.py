@@ -157,12 +157,15 @@ class World:
                 seen[state.model] = self.ask(phase_of(state).value, partial(self._job, state))
         return {**seen, **self.look_at_idle(idle, now)}
 
-    def look_at_idle(self, states: list[ModelState], now: datetime) -> dict[str, IdleSeen | Trouble]:
+    def look_at_idle(
+        self, states: list[ModelState], now: datetime, rules: Mapping[str, Rule] | None = None
+    ) -> dict[str, IdleSeen | Trouble]:
         """Read champions, metrics and drift of idle models: one call a port where the port takes many.
 
         Args:
-            states: States of different models without an open job.
+            states: States of different models.
             now: Time of the look.
+            rules: What to read for, by model; ``None`` takes each model's own rule.
 
         Returns:
             What was seen, by model.
@@ -172,12 +175,15 @@ class World:
         names = [state.model for state in states]
         champions = self.ask("registry", lambda: self._ports.registry.champions(names))
         if isinstance(champions, Trouble):
-            return dict.fromkeys(names, champions)
-        needs = {state.model: self._needs(state, champions.get(state.model), now) for state in states}
+            return {name: champions for name in names}  # noqa: C420  (mypy cannot infer fromkeys here)
+        asked = rules or {s.model: self._rules[s.model] for s in states if s.start is None}
+        needs = {s.model: _needs(asked.get(s.model), s, champions.get(s.model), now) for s in states}
         every = [query for queries in needs.values() for query in queries]
         metrics = self._read_metrics([query for query in every if isinstance(query, MetricQuery)])
-        others = {query: self._observe(query) for query in every if not isinstance(query, MetricQuery)}
-        answers = {**metrics, **others}
+        others: dict[Query, Observation] = {
+            query: self._observe(query) for query in every if not isinstance(query, MetricQuery)
+        }
+        answers: dict[Query, Observation] = {**metrics, **others}
         return {
             model: IdleSeen(champions.get(model), {query: answers[query] for query in queries})
             for model, queries in needs.items()
@@ -217,28 +223,29 @@ class World:
         self._ports.tracker.annotate(candidate, metrics, {"autoretrain.holdout_sha256": holdout.sha256})
         return ScoresSeen(scores)
 
-    def _needs(self, state: ModelState, champion: ModelVersion | None, now: datetime) -> tuple[Query, ...]:
-        if state.start is not None:  # a person has asked: what the triggers would say does not matter
-            return ()
-        return self._rules[state.model].needs(situation_of(state, champion, now))
-
     def _read_metrics(self, queries: list[MetricQuery]) -> dict[Query, Observation]:
         if not queries:
             return {}
-        answers = self.ask("metrics", lambda: self._ports.metrics.read(queries))
+        answers = self.ask(
+            "metrics", lambda: dict(zip(queries, self._ports.metrics.read(queries), strict=True))
+        )
         if isinstance(answers, Trouble):
             return {query: Missing(answers.reason) for query in queries}
-        for answer in answers:
+        for answer in answers.values():
             if answer.value is not None:
                 self.tally.metrics[answer.query.model, answer.query.metric] = answer.value
-        return dict(zip(queries, answers, strict=True))
+        return {**answers}
 
     def _observe(self, query: DriftQuery | CustomQuery) -> Observation:
         if isinstance(query, CustomQuery):
-            said = self.ask(query.name, lambda: self._triggers[query.name](query.model))
-            return Missing(said.reason) if isinstance(said, Trouble) else CustomAnswer(*said)
+            said = self.ask(query.name, lambda: self._asked(query))
+            return Missing(said.reason) if isinstance(said, Trouble) else said
         compared = self.ask("drift", lambda: self._compare(query))
         return Missing(compared.reason) if isinstance(compared, Trouble) else compared
+
+    def _asked(self, query: CustomQuery) -> CustomAnswer:
+        fired, reason = self._triggers[query.name](query.model)
+        return CustomAnswer(bool(fired), str(reason))
 
     def _compare(self, query: DriftQuery) -> Observation:
         reference = self._rows(query.model, query.reference, labelled=False)
@@ -250,3 +257,10 @@ class World:
 
     def _rows(self, model: str, window: TimeWindow, labelled: bool) -> Snapshot:
         return self._ports.data.snapshot(SnapshotRequest(model, window, labelled))
+
+
+def _needs(
+    rule: Rule | None, state: ModelState, champion: ModelVersion | None, now: datetime
+) -> tuple[Query, ...]:
+    """What to read; nothing where a person has asked for a job, since no trigger matters then."""
+    return () if rule is None else rule.needs(situation_of(state, champion, now))

@@ -245,7 +245,7 @@ def _parsed(
 
 
 def _flavour(model: Any) -> str:
-    """Name the MLflow flavour of a model: by the package of its class, or of the nearest base that has one."""
+    """Name the MLflow flavour of a model: by its class, or the nearest base that has one."""
     for base in type(model).__mro__:
         package = base.__module__.partition(".")[0]
         if package in _FLAVOURS:

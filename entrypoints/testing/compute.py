@@ -16,19 +16,16 @@ _LIVE = (RunState.PENDING, RunState.RUNNING)
 
 
 class ComputeContract:
-    """Subclass it as ``Test…`` and say how to make your adapter; pytest does the rest.
+    """Where runs stand, and that nothing is started twice. Subclass it as ``Test…``; pytest does the rest.
 
-    By default the commands are programs for this Python interpreter. An adapter that runs them elsewhere
-    sets ``python``; one that runs something else altogether overrides ``succeeding``, ``failing``,
-    ``sleeping``, ``printing`` and ``printing_variable``.
+    Override ``make_compute``, ``succeeding``, ``failing``, ``sleeping`` and ``times_started``. For an adapter
+    that really executes commands, subclass ``ExecutingComputeContract`` instead.
 
     Attributes:
-        python: Interpreter that the commands name.
         settle_seconds: How long a run of these tests may take at most.
         poll_seconds: Time between two looks.
     """
 
-    python: str = sys.executable
     settle_seconds: float = 15.0
     poll_seconds: float = 0.01
 
@@ -43,23 +40,19 @@ class ComputeContract:
 
     def succeeding(self, key: str) -> RunRequest:
         """Return a run that exits with 0."""
-        return self._program(key, "pass")
+        raise NotImplementedError
 
     def failing(self, key: str) -> RunRequest:
         """Return a run that exits with 3."""
-        return self._program(key, "raise SystemExit(3)")
+        raise NotImplementedError
 
     def sleeping(self, key: str, seconds: float) -> RunRequest:
         """Return a run that takes so long and then exits with 0."""
-        return self._program(key, "import sys, time; time.sleep(float(sys.argv[1]))", str(seconds))
+        raise NotImplementedError
 
-    def printing(self, key: str, *lines: str) -> RunRequest:
-        """Return a run that prints these lines, each once, and exits with 0."""
-        return self._program(key, "import sys; print(*sys.argv[1:], sep='\\n')", *lines)
-
-    def printing_variable(self, key: str, name: str) -> RunRequest:
-        """Return a run that prints the value of a variable of its environment and exits with 0."""
-        return self._program(key, "import os, sys; print(os.environ[sys.argv[1]])", name)
+    def times_started(self, compute: Compute, key: str) -> int:
+        """Return how many times the command of a ``succeeding`` run, now ended, was started."""
+        raise NotImplementedError
 
     def settle(self, compute: Compute, key: str) -> RunStatus:
         """Wait until a run has ended, and return how.
@@ -83,9 +76,6 @@ class ComputeContract:
             assert time.monotonic() < until, f"run {key} is still {status} after {self.settle_seconds} s"
             time.sleep(self.poll_seconds)
         return status
-
-    def _program(self, key: str, text: str, *arguments: str) -> RunRequest:
-        return RunRequest(key, (self.python, "-c", text, *arguments))
 
     @pytest.fixture
     def directory(self, tmp_path: Path) -> Path:
@@ -158,19 +148,13 @@ class ComputeContract:
         compute.cancel("two")
         self.settle(compute, "two")
 
-    def test_the_deadline_ends_a_run_that_has_then_failed(self, compute: Compute) -> None:
-        compute.submit(replace(self.sleeping("run", 60), deadline_seconds=0.2))
-        status = self.settle(compute, "run")
-        assert status.state is RunState.FAILED
-        assert "deadline" in status.reason
-
     def test_a_key_submitted_again_is_started_once(self, compute: Compute) -> None:
         for _ in range(3):
-            compute.submit(self.printing("run", "started"))
+            compute.submit(self.succeeding("run"))
         self.settle(compute, "run")
-        compute.submit(self.printing("run", "started"))
+        compute.submit(self.succeeding("run"))
         self.settle(compute, "run")
-        assert compute.log_tail("run").splitlines() == ["started"]
+        assert self.times_started(compute, "run") == 1
 
     def test_a_key_with_another_request_is_refused(self, compute: Compute) -> None:
         compute.submit(self.succeeding("run"))
@@ -194,15 +178,59 @@ class ComputeContract:
         self, compute: Compute, directory: Path
     ) -> None:
         compute.submit(self.sleeping("long", 60))
-        compute.submit(self.printing("short", "started"))
+        compute.submit(self.succeeding("short"))
         ended = self.settle(compute, "short")
         later = self.make_compute(directory)
         assert later.observe("long").state in _LIVE
         assert later.observe("short") == ended
-        later.submit(self.printing("short", "started"))
-        assert later.log_tail("short").splitlines() == ["started"]
+        later.submit(self.succeeding("short"))
+        assert self.times_started(later, "short") == 1
         later.cancel("long")
         assert self.settle(compute, "long").state is RunState.FAILED
+
+
+class ExecutingComputeContract(ComputeContract):
+    """The same for an adapter that executes, and what its commands get and print. Override ``make_compute``.
+
+    The commands are programs for a Python interpreter.
+
+    Attributes:
+        python: The interpreter, as the place where the commands run knows it.
+    """
+
+    python: str = sys.executable
+
+    def succeeding(self, key: str) -> RunRequest:
+        return self.program(key, "print('started')")
+
+    def failing(self, key: str) -> RunRequest:
+        return self.program(key, "raise SystemExit(3)")
+
+    def sleeping(self, key: str, seconds: float) -> RunRequest:
+        return self.program(key, "import sys, time; time.sleep(float(sys.argv[1]))", str(seconds))
+
+    def times_started(self, compute: Compute, key: str) -> int:
+        return compute.log_tail(key).splitlines().count("started")
+
+    def printing(self, key: str, *lines: str) -> RunRequest:
+        """Return a run that prints these lines and exits with 0."""
+        return self.program(key, "import sys; print(*sys.argv[1:], sep='\\n')", *lines)
+
+    def program(self, key: str, text: str, *arguments: str) -> RunRequest:
+        """Return a run of a Python program.
+
+        Args:
+            key: Key of the run.
+            text: The program.
+            arguments: What it finds after the first item of ``sys.argv``.
+        """
+        return RunRequest(key, (self.python, "-c", text, *arguments))
+
+    def test_the_deadline_ends_a_run_that_has_then_failed(self, compute: Compute) -> None:
+        compute.submit(replace(self.sleeping("run", 60), deadline_seconds=0.2))
+        status = self.settle(compute, "run")
+        assert status.state is RunState.FAILED
+        assert "deadline" in status.reason
 
     def test_the_tail_of_the_log(self, compute: Compute) -> None:
         compute.submit(self.printing("run", *(f"line {number}" for number in range(100))))
@@ -218,7 +246,7 @@ class ComputeContract:
         assert compute.log_tail("run").strip() == words
 
     def test_the_environment_of_the_request_is_given(self, compute: Compute) -> None:
-        run = replace(self.printing_variable("run", "GREETING"), environment={"GREETING": "Grüß Gott = 1"})
-        compute.submit(run)
+        run = self.program("run", "import os; print(os.environ['GREETING'])")
+        compute.submit(replace(run, environment={"GREETING": "Grüß Gott = 1"}))
         self.settle(compute, "run")
         assert compute.log_tail("run").strip() == "Grüß Gott = 1"

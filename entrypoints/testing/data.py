@@ -30,7 +30,7 @@ class Row:
     """One row of the table under test.
 
     Attributes:
-        ts: When it was observed; the column ``ts``.
+        ts: When it was observed; the time column.
         x: The only feature.
         y: The label; ``None`` where it is not known yet.
     """
@@ -52,13 +52,21 @@ def request(start: float, end: float, *, labelled: bool = True) -> SnapshotReque
 
 
 class DataSourceContract(ABC):
-    """Behaviour of :class:`autoretrain.ports.data.DataSource`."""
+    """Behaviour of :class:`autoretrain.ports.data.DataSource`.
+
+    Attributes:
+        time: Name of the time column, where the source does not let it be chosen.
+        label: Name of the label column, likewise.
+    """
+
+    time = "ts"
+    label = "y"
 
     @abstractmethod
     def make_source(self, folder: Path, rows: Sequence[Row]) -> DataSource:
         """Return a source that holds a table of these rows, in this order, for the model ``MODEL``.
 
-        The time column is ``ts``, the label ``y`` and the feature ``x``.
+        The time column is ``time``, the label ``label`` and the only feature ``x``.
 
         Args:
             folder: A folder the source may use. A test may make several sources, each in a folder of its own.
@@ -75,7 +83,9 @@ class DataSourceContract(ABC):
         if not snapshot.rows:
             return []
         records = pq.read_table(snapshot.uri).to_pylist()
-        return [Row(record["ts"].astimezone(UTC), record["x"], record.get("y")) for record in records]
+        return [
+            Row(record[self.time].astimezone(UTC), record["x"], record.get(self.label)) for record in records
+        ]
 
     @pytest.fixture
     def source(self, tmp_path: Path) -> DataSource:
@@ -93,7 +103,7 @@ class DataSourceContract(ABC):
         taken = source.snapshot(asked)
 
         assert (taken.model, taken.window, taken.rows) == (MODEL, asked.window, 3)
-        assert (taken.time, taken.features, taken.label) == ("ts", ("x",), "y")
+        assert (taken.time, taken.features, taken.label) == (self.time, ("x",), self.label)
         assert (taken.first_at, taken.last_at) == (row(0).ts, row(2).ts)
         assert taken.uri
         assert len(taken.sha256) == 64
@@ -110,7 +120,7 @@ class DataSourceContract(ABC):
 
         assert (taken.rows, taken.uri, taken.sha256) == (0, "", "")
         assert (taken.first_at, taken.last_at) == (None, None)
-        assert (taken.features, taken.label) == (("x",), "y")
+        assert (taken.time, taken.label) == (self.time, self.label)
 
     def test_a_window_of_no_length_holds_nothing(self, source: DataSource) -> None:
         assert source.snapshot(request(1, 1)).rows == 0

@@ -35,7 +35,7 @@ def training_context(
 
 
 class ModelRegistryContract:
-    """Subclass it as ``Test…``, override the three methods that raise ``NotImplementedError``; pytest does the rest."""
+    """Subclass it as ``Test…`` and override the methods that raise ``NotImplementedError``."""
 
     def make_registry(self, directory: Path) -> ModelRegistry:
         """Return the adapter under test, without any model.
@@ -45,7 +45,9 @@ class ModelRegistryContract:
         """
         raise NotImplementedError
 
-    def log_models(self, registry: ModelRegistry, context: TrainingContext, payloads: Sequence[bytes]) -> None:
+    def log_models(
+        self, registry: ModelRegistry, context: TrainingContext, payloads: Sequence[bytes]
+    ) -> None:
         """Do what a job's training does: open the job's run, and log a model with each payload to it.
 
         Args:

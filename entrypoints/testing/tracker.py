@@ -15,7 +15,7 @@ from .registry import training_context
 
 
 class ExperimentTrackerContract:
-    """Subclass it as ``Test…``, override the three methods that raise ``NotImplementedError``; pytest does the rest."""
+    """Subclass it as ``Test…`` and override the methods that raise ``NotImplementedError``."""
 
     def make_tracker(self, directory: Path) -> ExperimentTracker:
         """Return the adapter under test.
@@ -32,7 +32,7 @@ class ExperimentTrackerContract:
     def annotations(
         self, tracker: ExperimentTracker, version: ModelVersion
     ) -> tuple[Mapping[str, float], Mapping[str, str]]:
-        """Read back what is kept with a version: its scores by name, and its tags (others may be among them)."""
+        """Read back what is kept with a version: its scores by name, and its tags, others among them."""
         raise NotImplementedError
 
     @pytest.fixture

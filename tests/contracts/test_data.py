@@ -21,6 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autoretrain.adapters.data_duckdb import DuckdbDataSource, Table
+from autoretrain.adapters.memory import MemoryDataSource
+from autoretrain.adapters.memory import Row as MemoryRow
 from autoretrain.entrypoints.testing.data import MODEL, START, DataSourceContract, Row, request, row
 from autoretrain.ports.data import DataSource, Snapshot, SnapshotRequest
 from autoretrain.ports.errors import Permanent, Temporary, UnknownModel
@@ -55,6 +57,19 @@ def source_of(folder: Path, table: Table = TABLE, **options: Any) -> DuckdbDataS
     return DuckdbDataSource({MODEL: table}, folder / "snapshots", base=folder, **options)
 
 
+class TestMemory(DataSourceContract):
+    time = "at"
+    label = "label"
+
+    def make_source(self, folder: Path, rows: Sequence[Row]) -> DataSource:
+        self.held = MemoryDataSource({MODEL: [MemoryRow(r.ts, {"x": r.x}, r.y) for r in rows]})
+        return self.held
+
+    def read(self, snapshot: Snapshot) -> list[Row]:
+        rows = self.held.taken[snapshot.sha256]
+        return [Row(r.at, r.features["x"], r.label if snapshot.label else None) for r in rows]
+
+
 class TestParquet(DataSourceContract):
     def make_source(self, folder: Path, rows: Sequence[Row]) -> DataSource:
         write_parquet(folder / "rows.parquet", columns_of(rows))
@@ -64,9 +79,8 @@ class TestParquet(DataSourceContract):
 class TestNaiveParquet(DataSourceContract):
     def make_source(self, folder: Path, rows: Sequence[Row]) -> DataSource:
         berlin = [r.ts.astimezone(ZoneInfo("Europe/Berlin")).replace(tzinfo=None) for r in rows]
-        write_parquet(
-            folder / "rows.parquet", {**columns_of(rows), "ts": pa.array(berlin, pa.timestamp("ns"))}
-        )
+        times = pa.array(berlin, pa.timestamp("ns"))
+        write_parquet(folder / "rows.parquet", {**columns_of(rows), "ts": times})
         return source_of(folder, Table("rows.parquet", "ts", "y", time_zone="Europe/Berlin"))
 
 
@@ -183,8 +197,7 @@ def test_any_file_name_can_be_read(tmp_path: Path, name: str) -> None:
 def test_any_column_name_can_be_read(tmp_path: Path, name: str) -> None:
     columns = dict(zip((f"t {name}", name, f"l {name}"), columns_of([row(0, 1.5)]).values(), strict=True))
     write_parquet(tmp_path / "rows.parquet", columns)
-    lines = duckdb.sql(f"SELECT * FROM read_parquet('{tmp_path}/rows.parquet')")
-    lines.write_csv(str(tmp_path / "rows.csv"))
+    duckdb.execute(f"COPY (FROM '{tmp_path}/rows.parquet') TO '{tmp_path}/rows.csv' (FORMAT csv)")
 
     for file in ("rows.parquet", "rows.csv"):
         taken = snapshot(tmp_path, Table(file, f"t {name}", f"l {name}"))
@@ -216,18 +229,18 @@ def test_order_and_format_of_the_files_do_not_show(tmp_path: Path, rows: list[Ro
     write_parquet(tmp_path / "rows.parquet", columns_of(mixed))
     write_csv(tmp_path / "rows.csv", [*outside, *rows])
     write_parquet(tmp_path / "sure.parquet", columns_of([one for one in rows if one.y is not None]))
-    digests = {
-        snapshot(tmp_path, Table(f, "ts", "y")).sha256 for f in ("rows.parquet", "rows.csv", "sure.parquet")
-    }
+    files = ("rows.parquet", "rows.csv", "sure.parquet")
+    digests = {snapshot(tmp_path, Table(file, "ts", "y")).sha256 for file in files}
 
     assert len(digests) == 1
 
 
 def test_the_number_of_threads_does_not_show(tmp_path: Path) -> None:
-    duckdb.sql(
-        "SELECT TIMESTAMP '2026-01-01' + INTERVAL (i % 3000) SECOND AS ts, hash(i) % 997 AS x, i % 2 AS y,"
-        " (hash(i) % 13)::VARCHAR AS k FROM range(300000) t(i)"
-    ).write_parquet(str(tmp_path / "rows.parquet"))
+    duckdb.execute(
+        "COPY (SELECT TIMESTAMP '2026-01-01' + INTERVAL (i % 3000) SECOND AS ts, hash(i) % 997 AS x,"
+        " i % 2 AS y, (hash(i) % 13)::VARCHAR AS k FROM range(300000) t(i))"
+        f" TO '{tmp_path}/rows.parquet' (FORMAT parquet)"
+    )
     taken = [source_of(tmp_path, threads=n, memory_limit="200MB").snapshot(request(0, 1)) for n in (1, 2, 4)]
 
     assert pq.ParquetFile(taken[0].uri).metadata.num_row_groups > 1
@@ -348,7 +361,7 @@ def test_a_value_far_down_settles_the_type_of_its_column(tmp_path: Path) -> None
         (Table("rows.csv", "ts", None), "no label column is named for rows.csv"),
         (Table("rows.parquet", "x", "y"), "time column 'x' of rows.parquet is DOUBLE: want a date"),
         (Table("rows.csv", "x", "y"), "rows.csv"),
-        (Table("american.csv", "ts", "y"), "american.csv .* 13/01/2026"),
+        (Table("american.csv", "ts", "y"), "american.csv can be taken: .*13/01/2026"),
         (Table("rows.csv", "ts", "y", time_zone="Mars/Olympus"), "Mars/Olympus"),
     ],
     ids=lambda value: "" if isinstance(value, str) else f"{value.path}-{value.time}-{value.label}",
@@ -377,7 +390,7 @@ def test_a_folder_that_cannot_be_made_is_permanent(tmp_path: Path) -> None:
     write_parquet(tmp_path / "rows.parquet", columns_of([row(0)]))
     (tmp_path / "snapshots").write_text("in the way")
 
-    with pytest.raises(Permanent, match="rows.parquet can be taken: .*snapshots"):
+    with pytest.raises(Permanent, match=r"rows.parquet can be taken: .*snapshots"):
         snapshot(tmp_path)
 
 
@@ -399,10 +412,11 @@ def test_a_full_disk_is_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_too_little_memory_is_temporary(tmp_path: Path) -> None:
-    duckdb.sql(
-        "SELECT TIMESTAMP '2026-01-01' AS ts, hash(i) AS x, 1 AS y FROM range(200000) t(i)"
-    ).write_parquet(str(tmp_path / "rows.parquet"))
+    duckdb.execute(
+        "COPY (SELECT TIMESTAMP '2026-01-01' AS ts, hash(i) AS x, 1 AS y FROM range(200000) t(i))"
+        f" TO '{tmp_path}/rows.parquet' (FORMAT parquet)"
+    )
 
-    with pytest.raises(Temporary, match="rows.parquet can be taken now"):
+    with pytest.raises(Temporary, match=r"rows.parquet can be taken now"):
         source_of(tmp_path, memory_limit="1MB").snapshot(request(0, 1))
     assert list((tmp_path / "snapshots" / MODEL).iterdir()) == []

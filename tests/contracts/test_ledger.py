@@ -8,12 +8,10 @@ from pathlib import Path
 
 from autoretrain.adapters.ledger_sqlite import SqliteLedger
 from autoretrain.adapters.memory import MemoryLedger
-from autoretrain.entrypoints.testing.ledger import (
-    AgendaContract,
-    LedgerContract,
-    LedgerStore,
-    OutboxContract,
-)
+from autoretrain.entrypoints.testing.agenda import AgendaContract
+from autoretrain.entrypoints.testing.ledger import LedgerContract
+from autoretrain.entrypoints.testing.outbox import OutboxContract
+from autoretrain.entrypoints.testing.store import LedgerStore
 
 
 class TestSqliteLedger(LedgerContract, AgendaContract, OutboxContract):

@@ -21,7 +21,7 @@ import pytest
 
 from autoretrain.adapters.ledger_sqlite import SqliteLedger
 from autoretrain.domain.sealing import verify
-from autoretrain.entrypoints.testing.ledger import (
+from autoretrain.entrypoints.testing.store import (
     LEASE_SECONDS,
     NOW,
     ManualClock,
@@ -37,7 +37,7 @@ SECONDS = 30  # how long a helper process may take at most, far more than it nee
 PRELUDE = """
 import os, resource, signal, sys
 from autoretrain.adapters.ledger_sqlite import SqliteLedger
-from autoretrain.entrypoints.testing.ledger import NOW, notice, request, sealed_entries
+from autoretrain.entrypoints.testing.store import NOW, notice, request, sealed_entries
 from autoretrain.ports.errors import AutoRetrainError, Overtaken
 
 path = sys.argv[1]

@@ -1,41 +1,43 @@
 import base64
-import csv
-import hashlib
 import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from local_http import LocalServer, Reply, Request, local_server
 
-from autoretrain.adapters.data_duckdb import DuckdbDataSource, Table
-from autoretrain.adapters.memory import MemoryMetrics
+from autoretrain.adapters.memory import (
+    MemoryDataSource,
+    MemoryMetrics,
+    MemoryPredictor,
+    MemoryRegistry,
+    MemoryScorer,
+    Row,
+)
 from autoretrain.adapters.metrics_prometheus import PrometheusMetrics, PrometheusQuery
 from autoretrain.adapters.metrics_rescoring import RescoringMetrics
-from autoretrain.adapters.scorer_sklearn import SklearnScorer
 from autoretrain.entrypoints.testing.metrics import (
     METRIC,
     START,
     STEP,
     MetricSourceContract,
     Samples,
+    WindowedMetricSourceContract,
     query,
     window,
 )
 from autoretrain.ports.data import Snapshot
 from autoretrain.ports.errors import Permanent, Temporary
 from autoretrain.ports.metrics import MetricSource, MetricWindow
-from autoretrain.ports.predictor import Predictions
+from autoretrain.ports.predictor import Predictions, Predictor
 from autoretrain.ports.registry import ModelVersion
 from autoretrain.ports.scorer import ScoringTask
-from autoretrain.ports.values import Pending
+from autoretrain.ports.values import Pending, TimeWindow
 
 ACCURACY = PrometheusQuery('model_accuracy{model=~"$models"}')
 COUNTED = PrometheusQuery(ACCURACY.expression, count='labelled{model=~"$models"}[$step]')
@@ -81,7 +83,7 @@ def evaluate(samples: Samples, request: Request) -> Reply:
     return Reply(200, matrix(*found).encode())
 
 
-class TestPrometheusMetrics(MetricSourceContract):
+class TestPrometheusMetrics(WindowedMetricSourceContract):
     @pytest.fixture(autouse=True)
     def _server(self, server: LocalServer) -> None:
         self.server = server
@@ -93,22 +95,6 @@ class TestPrometheusMetrics(MetricSourceContract):
     def unreachable(self) -> MetricSource:
         self.server.answer = lambda request: Reply(closes=True)
         return PrometheusMetrics(self.server.url, {METRIC: ACCURACY})
-
-
-class Echo:
-    """A model that predicts the first feature, and a predictor that loads nothing to run it."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.calls = 0
-
-    def predict(self, version: ModelVersion, snapshot: Snapshot) -> Predictions | Pending:
-        self.calls += 1
-        rows = pq.read_table(snapshot.uri)
-        path = self.directory / f"{snapshot.sha256}.predictions.parquet"
-        pq.write_table(pa.table({"prediction": rows.column(snapshot.features[0])}), path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return Predictions(str(path), digest, snapshot.rows)
 
 
 class Waiting:
@@ -124,28 +110,23 @@ class Failing:
         raise self.error
 
 
-class TestRescoringMetrics(MetricSourceContract):
-    """Each sample is a row whose truth is 1; the model predicts the sample."""
+def truth_or_not(features: Mapping[str, Any]) -> Any:
+    """The model of the contract's champions: it predicts its only feature."""
+    return features["guess"]
 
-    @pytest.fixture(autouse=True)
-    def _directory(self, tmp_path: Path) -> None:
-        self.directory = tmp_path
-        self.predictor = Echo(tmp_path)
 
-    def data(self, samples: Samples) -> DuckdbDataSource:
-        tables = {}
-        for number, (model, values) in enumerate(samples.items()):
-            path = self.directory / f"{number}.csv"
-            with path.open("w", newline="") as file:
-                rows = csv.writer(file)
-                rows.writerow(["at", "guess", "truth"])
-                rows.writerows([(START + n * STEP).isoformat(), value, 1] for n, value in enumerate(values))
-            tables[model] = Table(str(path), time="at", label="truth")
-        return DuckdbDataSource(tables, self.directory / "snapshots")
+class TestRescoringMetrics(WindowedMetricSourceContract):
+    """Each sample is a row whose truth is 1; the champion predicts the sample."""
 
-    def source(self, samples: Samples, predictor: Any = None) -> MetricSource:
+    def source(self, samples: Samples, predictor: Predictor | None = None) -> MetricSource:
+        data, registry = MemoryDataSource(), MemoryRegistry()
+        for model, values in samples.items():
+            registry.register(model, truth_or_not, digest="d" * 64)
+            data.add(model, [Row(START + n * STEP, {"guess": value}, 1) for n, value in enumerate(values)])
+        self.predictor = MemoryPredictor(registry, data)
         tasks = dict.fromkeys(samples, ScoringTask("classification"))
-        return RescoringMetrics(self.data(samples), predictor or self.predictor, SklearnScorer(), tasks)
+        scorer = MemoryScorer(data, self.predictor)
+        return RescoringMetrics(data, predictor or self.predictor, scorer, tasks)
 
     def test_metrics_of_one_window_share_one_prediction(self) -> None:
         source = self.source({"heat": [1, 0, 1, 1]})
@@ -154,9 +135,10 @@ class TestRescoringMetrics(MetricSourceContract):
         )
         assert accuracy.value == 0.75
         assert accuracy.rows == 4
-        assert f1.points == 4
+        assert (f1.value, f1.points) == (None, 4)
+        assert f1.reason
         assert "accuracy" in other.reason
-        assert self.predictor.calls == 1
+        assert len(self.predictor.made) == 1
 
     def test_a_running_prediction_is_pending(self) -> None:
         (answer,) = self.source({"heat": [1, 0]}, Waiting()).read([query("heat", 0, 2)])
@@ -177,7 +159,7 @@ class TestRescoringMetrics(MetricSourceContract):
 
     def test_a_window_without_rows_predicts_nothing(self) -> None:
         (answer,) = self.source({"heat": [1]}).read([query("heat", 5, 9)])
-        assert (answer.empty, answer.rows, self.predictor.calls) == (True, 0, 0)
+        assert (answer.empty, answer.rows, self.predictor.made) == (True, 0, {})
 
 
 # Prometheus in bad weather
@@ -379,6 +361,26 @@ def test_a_long_range_raises_the_step_below_the_servers_limit(server: LocalServe
     assert not unknown.empty
 
 
+def test_a_window_that_starts_between_two_milliseconds(server: LocalServer) -> None:
+    server.reply(200, matrix())
+    odd = TimeWindow(START + timedelta(microseconds=1), START + timedelta(microseconds=1) + STEP)
+    PrometheusMetrics(server.url, {METRIC: ACCURACY}).read([replace(query("heat", 0, 1), window=odd)])
+    assert float(form(server.requests[0])["start"]) == START.timestamp() + 0.001
+
+
+def test_what_was_answered_before_the_server_went_away_is_kept(server: LocalServer) -> None:
+    def answer(request: Request) -> Reply:
+        first = len(server.requests) == 1
+        return Reply(200, matrix(series("heat", 0.9)).encode()) if first else Reply(closes=True)
+
+    server.answer = answer
+    source = PrometheusMetrics(server.url, {METRIC: ACCURACY, "f1": ACCURACY})
+    kept, lost = source.read([query("heat", 0, 10), query("heat", 0, 10, metric="f1")])
+    assert kept.value == 0.9
+    assert "cannot be reached" in lost.reason
+    assert not lost.empty
+
+
 def test_a_name_cannot_leave_its_string(server: LocalServer) -> None:
     server.answer = lambda request: evaluate({'x"} or up #': [1]}, request)
     source = PrometheusMetrics(server.url, {METRIC: ACCURACY})
@@ -437,6 +439,5 @@ class TestMemoryMetrics(MetricSourceContract):
     def source(self, samples: Samples) -> MetricSource:
         source = MemoryMetrics()
         for model, values in samples.items():
-            for number, value in enumerate(values):
-                source.add(model, METRIC, START + number * STEP, value)
+            source.set(model, METRIC, sum(values) / len(values), rows=len(values))
         return source

@@ -1,5 +1,6 @@
 import json
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from autoretrain.adapters.memory import MemoryNotifier
 from autoretrain.adapters.notifier_log import LogNotifier
 from autoretrain.adapters.notifier_slack import SlackNotifier
 from autoretrain.entrypoints.testing.notifier import NOTICE, NotifierContract
-from autoretrain.ports.errors import Permanent, Temporary
+from autoretrain.ports.errors import MissingExtra, Permanent, Temporary
 from autoretrain.ports.notifier import Notifier
 
 SECRET = "/services/T0/B0/s3cr3t"
@@ -104,6 +105,12 @@ def test_an_unusable_address_is_permanent_and_not_repeated() -> None:
     with pytest.raises(Permanent) as caught:
         SlackNotifier("http://127.0.0.1:1/\ns3cr3t").send(NOTICE)
     assert "s3cr3t" not in str(caught.value)
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "slack_sdk.webhook", None)
+    with pytest.raises(MissingExtra, match=r"autoretrain\[slack\]"):
+        SlackNotifier("http://127.0.0.1:1/").send(NOTICE)
 
 
 def test_an_address_without_http_is_refused_at_once() -> None:

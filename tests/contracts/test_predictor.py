@@ -3,56 +3,45 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
+import pyarrow.parquet as parquet
 import pytest
 
 from autoretrain.adapters import prediction_process
 from autoretrain.adapters.artefact_digest import artefact_digest
 from autoretrain.adapters.compute_subprocess import SubprocessCompute
+from autoretrain.adapters.memory import MemoryCompute, MemoryDataSource, MemoryPredictor, MemoryRegistry, Row
 from autoretrain.adapters.predictor_runs import RunPredictor
 from autoretrain.entrypoints.testing import predictor as contract
-from autoretrain.entrypoints.testing.predictor import PredictorContract, Rule, Scores, hot
-from autoretrain.ports.compute import RunRequest, RunState, RunStatus
-from autoretrain.ports.data import Snapshot
+from autoretrain.entrypoints.testing.predictor import PredictorContract, Rule, hot
+from autoretrain.ports.compute import RunState, RunStatus
+from autoretrain.ports.data import Snapshot, SnapshotRequest
 from autoretrain.ports.errors import Permanent
-from autoretrain.ports.predictor import Predictor
+from autoretrain.ports.predictor import Predictions, Predictor
 from autoretrain.ports.registry import ModelVersion
-from autoretrain.ports.values import Pending
+from autoretrain.ports.values import Pending, TimeWindow
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 class Ruled:
-    """A model that predicts by a rule."""
+    """A model that predicts each row by a rule."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
 
     def predict(self, rows: pd.DataFrame) -> list[Any]:
-        return list(self.rule(rows.to_dict("records")))
-
-
-class Scored(Ruled):
-    """The same with class scores."""
-
-    def __init__(self, rule: Rule, scores: Scores) -> None:
-        super().__init__(rule)
-        self.scores = scores
-        self.classes_ = [0, 1]
-
-    def predict_proba(self, rows: pd.DataFrame) -> Any:
-        import numpy as np
-
-        scores = self.scores(rows.to_dict("records"))
-        return np.column_stack([scores[name] for name in self.classes_])
+        return [self.rule(row) for row in rows.to_dict("records")]
 
 
 def pickled(model: object) -> bytes:
@@ -85,8 +74,10 @@ class TestRunPredictor(PredictorContract):
     def make_predictor(self, directory: Path) -> Predictor:
         return RunPredictor(SubprocessCompute(directory / "runs"), directory / "predictions")
 
-    def make_version(self, directory: Path, rule: Rule, scores: Scores | None = None) -> ModelVersion:
-        model = Scored(rule, scores) if scores else Ruled(rule)
+    def make_version(self, directory: Path, rule: Rule) -> ModelVersion:
+        return self.version_of_model(directory, Ruled(rule))
+
+    def version_of_model(self, directory: Path, model: object) -> ModelVersion:
         return version_of(write_artefact(directory / "artefact", pickled(model)))
 
     def alter(self, version: ModelVersion) -> None:
@@ -111,15 +102,52 @@ class TestRunPredictor(PredictorContract):
         with pytest.raises(Permanent, match="altered or removed"):
             predictor.predict(version, snapshot)
 
+    def test_class_scores_have_a_column_each(
+        self, predictor: Predictor, snapshot: Snapshot, tmp_path: Path
+    ) -> None:
+        class Scored:
+            classes_ = ("cold", "hot")
+
+            def predict(self, rows: pd.DataFrame) -> Any:
+                return ["hot"] * len(rows)
+
+            def predict_proba(self, rows: pd.DataFrame) -> Any:
+                import numpy as np
+
+                share = rows["load"].to_numpy() / 5.0
+                return np.column_stack([1.0 - share, share])
+
+        answer = self.settle(predictor, self.version_of_model(tmp_path, Scored()), snapshot)
+        table = parquet.read_table(answer.uri)
+        assert answer.scored
+        assert table.column_names == ["prediction", "score:cold", "score:hot"]
+        assert table["score:hot"].to_pylist() == pytest.approx([0.6, 0.2, 0.4, 1.0, 0.8])
+
+    def test_too_few_predictions(self, predictor: Predictor, snapshot: Snapshot, tmp_path: Path) -> None:
+        class Forgets:
+            def predict(self, rows: pd.DataFrame) -> Any:
+                return [0] * (len(rows) - 1)
+
+        with pytest.raises(Permanent, match="4 predictions for 5 rows"):
+            self.settle(predictor, self.version_of_model(tmp_path, Forgets()), snapshot)
+
+    def test_several_predictions_a_row(
+        self, predictor: Predictor, snapshot: Snapshot, tmp_path: Path
+    ) -> None:
+        class Pairs:
+            def predict(self, rows: pd.DataFrame) -> Any:
+                return [[0, 1]] * len(rows)
+
+        with pytest.raises(Permanent, match=r"one prediction a row .* shape \(5, 2\)"):
+            self.settle(predictor, self.version_of_model(tmp_path, Pairs()), snapshot)
+
     def test_a_model_that_kills_its_process(
         self, predictor: Predictor, snapshot: Snapshot, tmp_path: Path
     ) -> None:
-        def dies(rows: Any) -> list[Any]:
-            import os
-
+        def dies(row: Mapping[str, Any]) -> None:
             os._exit(7)
 
-        with pytest.raises(Permanent, match="left no result: .*7"):
+        with pytest.raises(Permanent, match=r"left no result: .*7"):
             self.settle(predictor, self.make_version(tmp_path, dies), snapshot)
 
     def test_an_artefact_that_cannot_be_loaded(
@@ -131,7 +159,7 @@ class TestRunPredictor(PredictorContract):
 
     def test_a_missing_snapshot(self, predictor: Predictor, snapshot: Snapshot, tmp_path: Path) -> None:
         gone = replace(snapshot, uri=str(tmp_path / "gone.parquet"))
-        with pytest.raises(Permanent, match="gone.parquet cannot be read"):
+        with pytest.raises(Permanent, match=r"gone\.parquet cannot be read"):
             predictor.predict(self.make_version(tmp_path, hot), gone)
 
     def test_a_snapshot_without_rows(self, predictor: Predictor, snapshot: Snapshot, tmp_path: Path) -> None:
@@ -145,45 +173,54 @@ class TestRunPredictor(PredictorContract):
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        def tells(rows: Any) -> list[Any]:
-            import os
-
-            return ["SECRET" in os.environ for _ in rows]
+        def tells(row: Mapping[str, Any]) -> bool:
+            return "SECRET" in os.environ
 
         monkeypatch.setenv("SECRET", "hidden")
         answer = self.settle(predictor, self.make_version(tmp_path, tells), snapshot)
-        assert contract._read(answer) == {"prediction": [False] * 5}
+        assert list(self.read(predictor, answer)) == [False] * 5
 
 
-class LosingCompute:
-    """A backend that loses every run; what a machine that restarts again and again looks like."""
+class TestMemoryPredictor(PredictorContract):
+    @pytest.fixture(autouse=True)
+    def _world(self) -> None:
+        self.registry = MemoryRegistry()
+        self.data = MemoryDataSource()
 
-    def __init__(self) -> None:
-        self.keys: list[str] = []
+    def make_predictor(self, directory: Path) -> Predictor:
+        return MemoryPredictor(self.registry, self.data)
 
-    def submit(self, run: RunRequest) -> None:
-        self.keys.append(run.key)
+    def make_version(self, directory: Path, rule: Rule) -> ModelVersion:
+        return self.registry.register("boiler", rule, rule.__name__)
 
-    def observe(self, key: str) -> RunStatus:
-        return RunStatus(RunState.LOST if key in self.keys else RunState.ABSENT)
+    def alter(self, version: ModelVersion) -> None:
+        self.registry.tamper(version, "altered")
 
-    def cancel(self, key: str) -> None:
-        self.keys.remove(key)
+    def make_snapshot(self, directory: Path) -> Snapshot:
+        start = datetime(2026, 3, 1, tzinfo=UTC)
+        loads = (3.0, 1.0, 2.0, 5.0, 4.0)
+        rows = [
+            Row(start + timedelta(hours=hour), {"load": load, "valve": "a"}, int(load > 2.5))
+            for hour, load in enumerate(loads)
+        ]
+        self.data.add("boiler", rows)
+        return self.data.snapshot(SnapshotRequest("boiler", TimeWindow(start, start + timedelta(days=1))))
 
-    def log_tail(self, key: str, lines: int = 50) -> str:
-        return ""
+    def read(self, predictor: Predictor, predictions: Predictions) -> Sequence[Any]:
+        assert isinstance(predictor, MemoryPredictor)
+        return predictor.made[predictions.sha256]
 
 
 def test_a_lost_run_is_started_again_twice(tmp_path: Path) -> None:
-    compute = LosingCompute()
+    compute = MemoryCompute(lambda run: RunStatus(RunState.LOST, "the machine restarted"))
     predictor = RunPredictor(compute, tmp_path / "predictions")
     suite = TestRunPredictor()
     version, snapshot = suite.make_version(tmp_path, hot), suite.make_snapshot(tmp_path)
-    for _ in range(3):
+    for started in (1, 2, 3):
         assert isinstance(predictor.predict(version, snapshot), Pending)
+        assert len(compute.started) == started
     with pytest.raises(Permanent, match="lost 3 times"):
         predictor.predict(version, snapshot)
-    assert len(set(compute.keys)) == 3
 
 
 class TestFlavours:
@@ -202,7 +239,9 @@ class TestFlavours:
         import pandas as pd
         from sklearn.linear_model import LogisticRegression
 
-        return LogisticRegression().fit(pd.DataFrame({"load": [1.0, 2.0, 3.0, 4.0]}), ["cold", "cold", "hot", "hot"])
+        return LogisticRegression().fit(
+            pd.DataFrame({"load": [1.0, 2.0, 3.0, 4.0]}), ["cold", "cold", "hot", "hot"]
+        )
 
     def predict(self, model: Path, rows: Path) -> Mapping[str, Any]:
         output = rows.parent / "output"
@@ -229,12 +268,11 @@ class TestFlavours:
         mlflow.sklearn.save_model(
             model, tmp_path / "m", serialization_format="cloudpickle", pip_requirements=[]
         )
-        description = (tmp_path / "m" / "MLmodel").read_text()
+        description = tmp_path / "m" / "MLmodel"
         # Without its own flavour the artefact is any model that MLflow can load.
-        kept = description.replace("  sklearn:\n", "  another:\n")
-        (tmp_path / "m" / "MLmodel").write_text(kept)
+        description.write_text(description.read_text().replace("  sklearn:\n", "  another:\n"))
         result = self.predict(tmp_path / "m", rows)
-        assert "error" in result or result["scored"]
+        assert (result["rows"], result["scored"]) == (4, True)
 
     def test_nulls_are_counted_in_the_message(self, tmp_path: Path, rows: Path, model: Any) -> None:
         import pandas as pd

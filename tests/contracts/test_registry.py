@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from mlflow_store import log_payload, sqlite_store
 
 from autoretrain.adapters.artefact_digest import artefact_digest
+from autoretrain.adapters.memory import MemoryRegistry
 from autoretrain.adapters.mlflow_client import MlflowConnection
 from autoretrain.adapters.registry_mlflow import MlflowRegistry
 from autoretrain.adapters.tracker_mlflow import MlflowTracker
@@ -27,7 +29,9 @@ class TestMlflowRegistry(ModelRegistryContract):
     def make_registry(self, directory: Path) -> ModelRegistry:
         return MlflowRegistry(self.uri)
 
-    def log_models(self, registry: ModelRegistry, context: TrainingContext, payloads: Sequence[bytes]) -> None:
+    def log_models(
+        self, registry: ModelRegistry, context: TrainingContext, payloads: Sequence[bytes]
+    ) -> None:
         run = MlflowTracker(self.uri).open_run(context)
         for payload in payloads:
             log_payload(self.uri, run, payload)
@@ -102,6 +106,23 @@ class TestMlflowRegistry(ModelRegistryContract):
         self.alter(registry, version)
         with pytest.raises(Permanent, match="altered"):
             registry.fetch(version)
+
+
+class TestMemoryRegistry(ModelRegistryContract):
+    def make_registry(self, directory: Path) -> ModelRegistry:
+        return MemoryRegistry()
+
+    def log_models(
+        self, registry: ModelRegistry, context: TrainingContext, payloads: Sequence[bytes]
+    ) -> None:
+        assert isinstance(registry, MemoryRegistry)
+        registry.open_run(context)
+        for payload in payloads:
+            registry.log(context.job_id, lambda row: 0, hashlib.sha256(payload).hexdigest())
+
+    def alter(self, registry: ModelRegistry, version: ModelVersion) -> None:
+        assert isinstance(registry, MemoryRegistry)
+        registry.tamper(version, "altered")
 
 
 def test_an_unreachable_server_is_temporary() -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -20,9 +18,20 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from autoretrain.adapters.memory import MemoryDataSource, MemoryPredictor, MemoryRegistry, MemoryScorer
+from autoretrain.adapters.memory import Row as MemoryRow
 from autoretrain.adapters.scorer_sklearn import SklearnScorer
-from autoretrain.entrypoints.testing.scorer import CLASSES, NUMBERS, ScorerContract
+from autoretrain.entrypoints.testing.scorer import (
+    CLASSES,
+    NUMBERS,
+    START,
+    FullScorerContract,
+    ScorerContract,
+    snapshot_of,
+)
+from autoretrain.ports.data import Snapshot
 from autoretrain.ports.errors import MissingExtra, Permanent
+from autoretrain.ports.predictor import Predictions
 from autoretrain.ports.scorer import Scorer
 
 SCORE_MEASURES = ("roc_auc", "log_loss", "brier")
@@ -34,7 +43,25 @@ bits = st.integers(0, 1)
 finite = st.floats(-1e6, 1e6)
 
 
-class TestSklearnScorer(ScorerContract):
+class TestMemoryScorer(ScorerContract):
+    def make_scorer(self) -> Scorer:
+        self.data = MemoryDataSource()
+        self.predictor = MemoryPredictor(MemoryRegistry(), self.data)
+        return MemoryScorer(self.data, self.predictor)
+
+    def make_snapshot(self, labels: Sequence[Any]) -> Snapshot:
+        self.data.taken["rows"] = tuple(MemoryRow(START, {}, label) for label in labels)
+        return snapshot_of(labels, "memory:rows", "rows")
+
+    def make_predictions(
+        self, values: Sequence[Any], scores: Mapping[str, Sequence[float]] | None = None
+    ) -> Predictions:
+        name = str(len(self.predictor.made))
+        self.predictor.made[name] = tuple(values)
+        return Predictions(f"memory:{name}", name, len(values))
+
+
+class TestSklearnScorer(FullScorerContract):
     def make_scorer(self) -> Scorer:
         return SklearnScorer()
 
@@ -191,6 +218,8 @@ class TestSklearnScorer(ScorerContract):
         assert scores.candidate["brier"] == pytest.approx(0.05)
         assert scores.candidate["log_loss"] == pytest.approx(-math.log(0.9 * 0.7) / 2)
         assert scores.candidate["roc_auc"] is None
+        reasons = {scores.unknown[name] for name in ("precision", "recall", "f1", "roc_auc")}
+        assert reasons == {"the holdout has a single class: 0"}
 
     def test_the_average_over_a_missing_positive_class_names_those_there_are(self) -> None:
         chances = {"a": [0.5, 0.5], "b": [0.5, 0.5]}
@@ -266,11 +295,11 @@ class TestSklearnScorer(ScorerContract):
     def test_a_file_that_is_not_what_was_written_is_refused(
         self, whose: str, harm: Callable[[Path], Any], message: str
     ) -> None:
-        handles = {"snapshot": self.make_snapshot([0, 1]), "predictions": self.make_predictions([0, 1])}
-        harm(Path(handles[whose].uri))
+        snapshot, predictions = self.make_snapshot([0, 1]), self.make_predictions([0, 1])
+        harm(Path(snapshot.uri if whose == "snapshot" else predictions.uri))
 
         with pytest.raises(Permanent, match=message):
-            self.make_scorer().score(CLASSES, handles["snapshot"], handles["predictions"])
+            self.make_scorer().score(CLASSES, snapshot, predictions)
 
     def test_a_file_with_other_rows_than_its_handle_says_is_refused(self) -> None:
         short = replace(self.make_predictions([0]), rows=2)
@@ -292,36 +321,6 @@ class TestSklearnScorer(ScorerContract):
 
         with pytest.raises(Permanent, match="the candidate's predictions cannot be read"):
             self.make_scorer().score(CLASSES, snapshot, predictions)
-
-    # --- cost
-
-    def test_it_loads_no_pandas(self) -> None:
-        snapshot, predictions = self.make_snapshot(["a", "b"]), self.make_predictions(["a", "a"])
-        program = (
-            "import datetime\n"
-            "import sys\n"
-            "from autoretrain.adapters.scorer_sklearn import SklearnScorer\n"
-            "from autoretrain.ports.data import Snapshot\n"
-            "from autoretrain.ports.predictor import Predictions\n"
-            "from autoretrain.ports.scorer import ScoringTask\n"
-            "from autoretrain.ports.values import TimeWindow\n"
-            "assert not {'numpy', 'pyarrow', 'sklearn'} & set(sys.modules)\n"
-            f"at = datetime.datetime.fromisoformat({snapshot.window.start.isoformat()!r})\n"
-            f"file = {snapshot.uri!r}, 2, {snapshot.sha256!r}\n"
-            "rows = Snapshot('m', TimeWindow(at, at), *file, ('x',), 'y', 'ts', at, at)\n"
-            f"answers = Predictions({predictions.uri!r}, {predictions.sha256!r}, 2)\n"
-            "SklearnScorer().score(ScoringTask('classification'), rows, answers)\n"
-            "assert 'pandas' not in sys.modules\n"
-        )
-        path = os.pathsep.join(sys.path)
-        ran = subprocess.run(
-            [sys.executable, "-c", program],
-            env={**os.environ, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-        )
-
-        assert ran.returncode == 0, ran.stderr
 
     def test_a_missing_library_names_its_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
         given = (self.make_snapshot([0, 1]), self.make_predictions([0, 1]))

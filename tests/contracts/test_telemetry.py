@@ -67,4 +67,4 @@ class TestMemoryTelemetry(TelemetryContract):
 
     def ticks(self, telemetry: Telemetry) -> int:
         assert isinstance(telemetry, MemoryTelemetry)
-        return len(telemetry.ticks)
+        return len(telemetry.reports)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow_store import log_payload, sqlite_store
 
+from autoretrain.adapters.memory import MemoryRegistry
 from autoretrain.adapters.mlflow_client import MlflowConnection
 from autoretrain.adapters.registry_mlflow import MlflowRegistry
 from autoretrain.adapters.tracker_mlflow import MlflowTracker
@@ -87,6 +88,27 @@ class TestMlflowTracker(ExperimentTrackerContract):
             tracker.open_run(training_context("job-2"))
 
 
+class TestMemoryRegistry(ExperimentTrackerContract):
+    def make_tracker(self, directory: Path) -> ExperimentTracker:
+        return MemoryRegistry()
+
+    def register(self, tracker: ExperimentTracker, context: TrainingContext) -> ModelVersion:
+        assert isinstance(tracker, MemoryRegistry)
+        tracker.open_run(context)
+        tracker.log(context.job_id, lambda row: 0, "payload")
+        version = tracker.candidate(context.model, context.job_id)
+        assert version is not None
+        return version
+
+    def annotations(
+        self, tracker: ExperimentTracker, version: ModelVersion
+    ) -> tuple[Mapping[str, float], Mapping[str, str]]:
+        assert isinstance(tracker, MemoryRegistry)
+        notes = tracker.notes[version.model, version.version]
+        scores = {key: value for key, value in notes.items() if isinstance(value, float)}
+        return scores, {key: value for key, value in notes.items() if isinstance(value, str)}
+
+
 def test_an_unreachable_server_is_temporary() -> None:
     with pytest.raises(Temporary, match="opening the run of boiler"):
         MlflowTracker("http://127.0.0.1:9").open_run(training_context("job-1"))
@@ -99,6 +121,8 @@ def test_artefacts_stay_beside_the_database_whatever_the_working_directory(
     monkeypatch.chdir(tmp_path)
     variables = MlflowTracker("sqlite:///mlflow.db").open_run(training_context("job-1"))
     assert variables["MLFLOW_TRACKING_URI"] == f"sqlite:///{tmp_path}/mlflow.db"
-    experiment = MlflowConnection(variables["MLFLOW_TRACKING_URI"]).client.get_experiment_by_name("autoretrain")
+    experiment = MlflowConnection(variables["MLFLOW_TRACKING_URI"]).client.get_experiment_by_name(
+        "autoretrain"
+    )
     assert experiment is not None
     assert experiment.artifact_location == (tmp_path / "artifacts" / "autoretrain").as_uri()

@@ -1,0 +1,201 @@
+"""A job told as a timeline, from the ledger alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..ports.ledger import Entry
+from .sealing import load
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One step of a story.
+
+    Attributes:
+        at: When.
+        title: What happened, in a few words.
+        details: The evidence, a line each.
+        actor: Who did it.
+    """
+
+    at: datetime
+    title: str
+    details: tuple[str, ...]
+    actor: str
+
+
+def timeline(entries: Iterable[Entry], job_id: str) -> tuple[Moment, ...]:
+    """Tell the story of one job.
+
+    Args:
+        entries: The whole stream of its model, in order.
+        job_id: The job.
+
+    Returns:
+        Its moments, oldest first; the look that led to it comes first, and a rollback of its version last.
+        Empty when the stream has no such job.
+    """
+    moments: list[Moment] = []
+    version, before = None, None
+    for entry in entries:
+        data = load(entry.data)
+        if data.get("job_id") == job_id:
+            if entry.kind == "job.opened" and before is not None:
+                moments += _told(*before)
+            moments += _told(entry, data)
+            version = data["version"]["version"] if entry.kind == "promotion.done" else version
+        elif entry.kind == "rollback.done" and version is not None and data["withdrawn"] == version:
+            moments += _told(entry, data)
+            version = None
+        before = (entry, data) if entry.kind == "look.changed" else None
+    return tuple(moments)
+
+
+def _told(entry: Entry, data: Mapping[str, Any]) -> Iterator[Moment]:
+    tell = _TELLERS.get(entry.kind)
+    if tell is not None:
+        title, details = tell(data)
+        kept = tuple(detail for detail in details if detail)
+        yield Moment(datetime.fromisoformat(entry.at), title, kept, entry.actor)
+
+
+_Story = tuple[str, list[str]]
+
+
+def _looked(data: Mapping[str, Any]) -> _Story:
+    verdicts = [
+        f"{name}: {verdict['answer']} ({verdict['reason']})" for name, verdict in data["verdicts"].items()
+    ]
+    return "Triggers looked at", verdicts
+
+
+def _requested(data: Mapping[str, Any]) -> _Story:
+    parameters = ", ".join(f"{name}={value}" for name, value in data["parameters"].items())
+    return "Retraining asked for", [data["reason"], f"with {parameters}" if parameters else ""]
+
+
+def _opened(data: Mapping[str, Any]) -> _Story:
+    champion = data["champion"]["version"] if data["champion"] else "none"
+    return f"Job opened ({data['trigger_type']})", [
+        data["reason"],
+        f"training rows {_span(data['training_window'])}",
+        f"holdout rows {_span(data['holdout_window'])}",
+        f"champion: version {champion}; settings {data['policy'][:12]}",
+    ]
+
+
+def _submitted(data: Mapping[str, Any]) -> _Story:
+    sides = [
+        f"{name}: {data[name]['rows']} rows, SHA-256 {data[name]['sha256'][:12]}"
+        for name in ("training", "holdout")
+    ]
+    return f"Training submitted (attempt {data['attempt']})", sides
+
+
+def _ended(data: Mapping[str, Any]) -> _Story:
+    seconds = f" after {data['seconds']:.1f} s" if data["seconds"] is not None else ""
+    tail = data["log_tail"].strip().splitlines()[-5:] if data["state"] != "succeeded" else []
+    return f"Training {data['state']}{seconds}", [data["reason"], *tail]
+
+
+def _found(data: Mapping[str, Any]) -> _Story:
+    version = data["version"]
+    return f"Candidate: version {version['version']}", [f"artefact SHA-256 {version['digest'][:12]}"]
+
+
+def _validated(data: Mapping[str, Any]) -> _Story:
+    result = data["validation"]
+    champion = result["champion_metrics"] or {}
+    scores = [
+        f"{name}: {_number(value)} (champion {_number(champion.get(name))})"
+        if champion
+        else f"{name}: {_number(value)}"
+        for name, value in result["metrics"].items()
+        if value is not None or champion.get(name) is not None
+    ]
+    verdict = result["verdict"]
+    head = f"Validated on {result['rows']} rows: {verdict['answer']}"
+    return head, [verdict["reason"], *scores, f"validation hash {result['validation_hash'][:12]}"]
+
+
+def _awaited(data: Mapping[str, Any]) -> _Story:
+    return f"Waits for a person until {_minute(data['until'])}", [data["reason"]]
+
+
+def _approved(data: Mapping[str, Any]) -> _Story:
+    asked = data["min_improvement"]
+    return "Approved", [data["reason"], "" if asked is None else f"if it improves by {asked:+.2%}"]
+
+
+def _rejected(data: Mapping[str, Any]) -> _Story:
+    return "Rejected", [data["reason"]]
+
+
+def _cancelled(data: Mapping[str, Any]) -> _Story:
+    return "Cancelling asked for", [data["reason"]]
+
+
+def _decided(data: Mapping[str, Any]) -> _Story:
+    return f"Decision: {data['outcome']} ({data['rule']})", [data["reason"]]
+
+
+def _promoting(data: Mapping[str, Any]) -> _Story:
+    return f"Promotion of version {data['version']['version']} begun", [
+        f"in place of {data['expected'] or 'none'}"
+    ]
+
+
+def _promoted(data: Mapping[str, Any]) -> _Story:
+    return f"Version {data['version']['version']} serves", []
+
+
+def _stalled(data: Mapping[str, Any]) -> _Story:
+    return "Waits for the world", [data["reason"]]
+
+
+def _closed(data: Mapping[str, Any]) -> _Story:
+    return f"Job {data['status']}", [data["reason"]]
+
+
+def _rolled_back(data: Mapping[str, Any]) -> _Story:
+    target = data["target"]["version"]
+    return f"Rolled back to version {target}", [
+        f"{data['who']}: {data['why']}" if data["why"] else data["who"]
+    ]
+
+
+_TELLERS: Mapping[str, Callable[[Mapping[str, Any]], _Story]] = {
+    "look.changed": _looked,
+    "request.start": _requested,
+    "job.opened": _opened,
+    "run.intended": _submitted,
+    "run.ended": _ended,
+    "candidate.found": _found,
+    "job.validated": _validated,
+    "approval.awaited": _awaited,
+    "request.approve": _approved,
+    "request.reject": _rejected,
+    "request.cancel": _cancelled,
+    "job.decided": _decided,
+    "promotion.intended": _promoting,
+    "promotion.done": _promoted,
+    "job.stalled": _stalled,
+    "job.closed": _closed,
+    "rollback.done": _rolled_back,
+}
+
+
+def _minute(text: str) -> str:
+    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M} UTC"
+
+
+def _span(window: Mapping[str, str]) -> str:
+    return f"{_minute(window['start'])} to {_minute(window['end'])}"
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"

@@ -1,0 +1,178 @@
+"""The container: which class stands behind which port, built from checked settings only.
+
+Providers are lazy, so that a command pays only for what it uses. No other file knows of the container but the
+library that asks it for the ports.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from dependency_injector import containers, providers
+
+from ..ports.data import DataSource
+from ..ports.errors import ConfigurationError, Problem
+from ..ports.metrics import MetricSource
+from ..ports.notifier import Notifier
+from ..ports.predictor import Predictor
+from ..ports.scorer import Scorer
+from .settings import Secrets, Settings
+
+
+def _ledger(settings: Settings) -> Any:
+    from ..adapters.ledger_sqlite import SqliteLedger
+
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    return SqliteLedger(settings.state_dir / "ledger.db")
+
+
+def _observations(settings: Settings) -> Any:
+    from ..adapters.observations_sqlite import SqliteObservations
+
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    return SqliteObservations(settings.state_dir / "observations.db")
+
+
+def _compute(settings: Settings) -> Any:
+    from ..adapters.compute_subprocess import SubprocessCompute
+
+    compute = settings.compute
+    return SubprocessCompute(
+        settings.state_dir / "runs",
+        max_parallel=compute.max_parallel,
+        grace_seconds=compute.grace_seconds,
+    )
+
+
+def _data(settings: Settings) -> DataSource:
+    from ..adapters.data_duckdb import DuckdbDataSource, Table
+
+    tables = {
+        name: Table(**model.data.model_dump())
+        for name, model in settings.models.items()
+        if model.data is not None
+    }
+    return DuckdbDataSource(tables, settings.state_dir / "snapshots", base=settings.base)
+
+
+def _registry(settings: Settings) -> Any:
+    from ..adapters.registry_mlflow import MlflowRegistry
+
+    return MlflowRegistry(
+        settings.tracking_uri,
+        experiment=settings.mlflow.experiment,
+        cache=settings.state_dir / "artefact-cache",
+    )
+
+
+def _tracker(settings: Settings) -> Any:
+    from ..adapters.tracker_mlflow import MlflowTracker
+
+    return MlflowTracker(
+        settings.tracking_uri, experiment=settings.mlflow.experiment, artifact_root=settings.artifact_root
+    )
+
+
+def _predictor(settings: Settings, compute: Any, registry: Any) -> Predictor:
+    from ..adapters.predictor_runs import RunPredictor
+
+    return RunPredictor(
+        compute, settings.state_dir / "predictions", fetch=registry.fetch, python=sys.executable
+    )
+
+
+def _scorer() -> Scorer:
+    from ..adapters.scorer_sklearn import SklearnScorer
+
+    return SklearnScorer()
+
+
+def _rescoring(settings: Settings, data: DataSource, predictor: Predictor, scorer: Scorer) -> MetricSource:
+    from ..adapters.metrics_rescoring import RescoringMetrics
+
+    tasks = {name: model.scoring for name, model in settings.models.items()}
+    return RescoringMetrics(data, predictor, scorer, tasks)
+
+
+def _prometheus(settings: Settings, secrets: Secrets) -> MetricSource:
+    from ..adapters.metrics_prometheus import PrometheusMetrics, PrometheusQuery
+
+    prometheus = settings.prometheus
+    token = secrets.prometheus_token
+    return PrometheusMetrics(
+        prometheus.url,
+        {name: PrometheusQuery(query.expression, query.count) for name, query in prometheus.queries.items()},
+        model_label=prometheus.model_label,
+        step_seconds=prometheus.step_seconds,
+        timeout=prometheus.timeout_seconds,
+        headers={"Authorization": f"Bearer {token.get_secret_value()}"} if token else None,
+    )
+
+
+def _evidently(settings: Settings, compute: Any) -> Any:
+    from ..adapters.drift_evidently import EvidentlyDrift
+
+    return EvidentlyDrift(compute, settings.state_dir / "drift")
+
+
+def _log_notifier() -> Notifier:
+    from ..adapters.notifier_log import LogNotifier
+
+    return LogNotifier()
+
+
+def _slack(secrets: Secrets) -> Notifier:
+    from ..adapters.notifier_slack import SlackNotifier
+
+    if secrets.slack_webhook_url is None:
+        fix = "set AUTORETRAIN_SLACK_WEBHOOK_URL in the environment"
+        raise ConfigurationError([Problem("adapters.notifier", "'slack'", fix)])
+    return SlackNotifier(secrets.slack_webhook_url.get_secret_value())
+
+
+def _telemetry() -> Any:
+    from ..adapters.telemetry_prometheus import PrometheusTelemetry
+
+    return PrometheusTelemetry()
+
+
+class Container(containers.DeclarativeContainer):
+    """One provider a port; each may be overridden by an object of the integrator's."""
+
+    settings = providers.Dependency(instance_of=Settings)
+    secrets = providers.Dependency(instance_of=Secrets)
+
+    ledger = providers.Singleton(_ledger, settings)
+    agenda = providers.Singleton(lambda ledger: ledger, ledger)
+    outbox = providers.Singleton(lambda ledger: ledger, ledger)
+    observations = providers.Singleton(_observations, settings)
+    compute = providers.Singleton(_compute, settings)
+    data = providers.Singleton(_data, settings)
+    registry = providers.Singleton(_registry, settings)
+    tracker = providers.Singleton(_tracker, settings)
+    predictor = providers.Singleton(_predictor, settings, compute, registry)
+    scorer = providers.Singleton(_scorer)
+    metrics = providers.Selector(
+        providers.Callable(lambda settings: settings.adapters.metrics, settings),
+        rescoring=providers.Singleton(_rescoring, settings, data, predictor, scorer),
+        prometheus=providers.Singleton(_prometheus, settings, secrets),
+    )
+    drift = providers.Selector(
+        providers.Callable(lambda settings: settings.adapters.drift, settings),
+        evidently=providers.Singleton(_evidently, settings, compute),
+    )
+    notifier = providers.Selector(
+        providers.Callable(lambda settings: settings.adapters.notifier, settings),
+        log=providers.Singleton(_log_notifier),
+        slack=providers.Singleton(_slack, secrets),
+    )
+    telemetry = providers.Singleton(_telemetry)
+
+
+def holder_name(kind: str) -> str:
+    """Identity of this process among those that share a ledger."""
+    import socket
+
+    return f"{kind}:{socket.gethostname()}:{os.getpid()}"

@@ -1,0 +1,292 @@
+"""Settings: one ``autoretrain.toml``, checked as a whole, and secrets from the environment."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ..domain.spec import ModelSpec
+from ..ports.errors import ConfigurationError, Problem
+
+FILE_NAME = "autoretrain.toml"
+FILE_VARIABLE = "AUTORETRAIN_SETTINGS"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSettings(_Section):
+    """Where a model's rows are.
+
+    Attributes:
+        path: Parquet or CSV file, or a glob; relative to the settings file.
+        time: Name of the time column.
+        label: Name of the label column.
+        features: Names of the feature columns; empty takes all others.
+        exclude: Columns that are no features.
+        time_zone: Zone of times that state none.
+    """
+
+    path: str
+    time: str
+    label: str
+    features: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    time_zone: str = "UTC"
+
+
+class ModelSettings(ModelSpec):
+    """One model of the fleet: its spec, and where its rows are.
+
+    Attributes:
+        data: Where its rows are; ``None`` when a data source of your own serves it.
+    """
+
+    data: DataSettings | None = None
+
+
+class AdapterSettings(_Section):
+    """Which technology stands behind a port."""
+
+    metrics: Literal["rescoring", "prometheus"] = "rescoring"
+    drift: Literal["evidently"] = "evidently"
+    notifier: Literal["log", "slack"] = "log"
+
+
+class PrometheusQuerySettings(_Section):
+    """How a metric is asked of Prometheus.
+
+    Attributes:
+        expression: PromQL; ``$models`` stands for the names of the models, as a regular expression.
+        count: PromQL of the number of predictions behind each point; ``None`` when there is none.
+    """
+
+    expression: str
+    count: str | None = None
+
+
+class PrometheusSettings(_Section):
+    """The Prometheus server that holds live metrics."""
+
+    url: str = "http://127.0.0.1:9090"
+    model_label: str = "model"
+    step_seconds: float = Field(default=300.0, gt=0)
+    timeout_seconds: float = Field(default=10.0, gt=0)
+    queries: dict[str, PrometheusQuerySettings] = Field(default_factory=dict)
+
+
+class MlflowSettings(_Section):
+    """The MLflow server or database.
+
+    Attributes:
+        tracking_uri: ``None`` keeps a SQLite database in the state directory.
+        experiment: Experiment of the training runs.
+        artifact_root: Where artefacts go; ``None`` leaves it to the server, or takes the state directory.
+    """
+
+    tracking_uri: str | None = None
+    experiment: str = "autoretrain"
+    artifact_root: str | None = None
+
+
+class ComputeSettings(_Section):
+    """Local runs.
+
+    Attributes:
+        max_parallel: Runs at the same time; ``None`` takes the number of processors.
+        grace_seconds: Between asking a run to end and ending it.
+    """
+
+    max_parallel: int | None = Field(default=None, ge=1)
+    grace_seconds: float = Field(default=10.0, ge=0)
+
+
+class ControllerSettings(_Section):
+    """The loop.
+
+    Attributes:
+        wait_seconds: Longest wait between two ticks; a person's request is acted on within it.
+        lease_seconds: How long a controller that died keeps others out.
+        listen: Address of ``/metrics`` and ``/healthz``; empty for none.
+    """
+
+    wait_seconds: float = Field(default=2.0, gt=0, le=5.0)
+    lease_seconds: float = Field(default=20.0, ge=2.0)
+    listen: str = "127.0.0.1:9464"
+
+
+class Settings(_Section):
+    """Everything a user can set.
+
+    Attributes:
+        base: Directory of the settings file; relative paths start here.
+        state: Directory of ledger, runs and snapshots, relative to ``base``.
+        adapters: Which technology stands behind which port.
+        prometheus: Live metrics.
+        mlflow: Registry and tracking.
+        compute: Local runs.
+        controller: The loop.
+        models: The fleet, by name.
+    """
+
+    base: Path
+    state: Path = Path(".autoretrain")
+    adapters: AdapterSettings = Field(default_factory=AdapterSettings)
+    prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
+    mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
+    compute: ComputeSettings = Field(default_factory=ComputeSettings)
+    controller: ControllerSettings = Field(default_factory=ControllerSettings)
+    models: dict[str, ModelSettings] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _queries(self) -> Settings:
+        if self.adapters.metrics == "prometheus":
+            asked = {spec.metric for spec in self.models.values()}
+            missing = sorted(asked - set(self.prometheus.queries))
+            if missing:
+                raise ValueError(f"prometheus.queries.{missing[0]}: write the PromQL of this metric")
+        return self
+
+    @property
+    def state_dir(self) -> Path:
+        """Absolute directory of everything this installation keeps."""
+        return (self.base / self.state).absolute()
+
+    @property
+    def tracking_uri(self) -> str:
+        """Address of MLflow."""
+        return self.mlflow.tracking_uri or f"sqlite:///{self.state_dir / 'mlflow.db'}"
+
+    @property
+    def artifact_root(self) -> str | None:
+        """Where artefacts go; ``None`` leaves it to the server."""
+        if self.mlflow.tracking_uri is None and self.mlflow.artifact_root is None:
+            return str(self.state_dir / "artefacts")
+        return self.mlflow.artifact_root
+
+
+class Secrets(BaseSettings):
+    """What must not stand in a file: taken from the environment (``AUTORETRAIN_SLACK_WEBHOOK_URL`` …).
+
+    Attributes:
+        slack_webhook_url: Incoming webhook of the Slack channel.
+        prometheus_token: Bearer token for Prometheus.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="AUTORETRAIN_", extra="ignore", frozen=True)
+
+    slack_webhook_url: SecretStr | None = None
+    prometheus_token: SecretStr | None = None
+
+
+def find_settings_file(path: str | Path | None = None) -> Path:
+    """The settings file to use: the argument, ``$AUTORETRAIN_SETTINGS``, or the one in this directory.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    chosen = Path(path or os.environ.get(FILE_VARIABLE) or FILE_NAME)
+    if chosen.is_dir():
+        chosen = chosen / FILE_NAME
+    if not chosen.is_file():
+        fix = "no such file; 'autoretrain init' writes a project with one, or name it with --settings"
+        raise ConfigurationError([Problem("settings", str(chosen), fix)])
+    return chosen.absolute()
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a settings file as plain values.
+
+    Raises:
+        ConfigurationError: It cannot be read, or is not TOML; names line and column.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError([Problem(str(path), "", f"cannot be read as TOML: {error}")]) from None
+
+
+def load_settings(path: str | Path | None = None) -> Settings:
+    """Read and check the settings.
+
+    Args:
+        path: The file, or a directory that holds it; ``None`` looks for it.
+
+    Returns:
+        Checked settings. ``[defaults]`` has been laid under every model.
+
+    Raises:
+        ConfigurationError: Every problem at once, each with its path in the file.
+    """
+    file = find_settings_file(path)
+    return parse_settings(read_toml(file), file.parent)
+
+
+def parse_settings(values: Mapping[str, Any], base: Path) -> Settings:
+    """Check settings given as plain values; see ``load_settings``."""
+    values = dict(values)
+    defaults = values.pop("defaults", {})
+    models = values.get("models", {})
+    if isinstance(models, Mapping) and isinstance(defaults, Mapping):
+        values["models"] = {
+            name: _laid_under({**defaults, "name": name}, model) if isinstance(model, Mapping) else model
+            for name, model in models.items()
+        }
+    try:
+        settings = Settings.model_validate({**values, "base": base})
+    except ValidationError as error:
+        raise ConfigurationError([_problem(item) for item in error.errors()]) from None
+    return settings
+
+
+def check_rules(settings: Settings, triggers: Mapping[str, Any]) -> None:
+    """Check that every model's rule names triggers that exist.
+
+    Args:
+        settings: Checked settings.
+        triggers: The user's own triggers, by name.
+
+    Raises:
+        ConfigurationError: Every rule that cannot be read.
+    """
+    problems = []
+    for name, spec in settings.models.items():
+        try:
+            spec.combined_rule(dict(triggers))
+        except ValueError as error:
+            problems.append(Problem(f"models.{name}.rule", repr(spec.rule), str(error)))
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _laid_under(defaults: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of the model over the defaults, table by table."""
+    merged = dict(defaults)
+    for key, value in model.items():
+        below = merged.get(key)
+        both = isinstance(value, Mapping) and isinstance(below, Mapping)
+        merged[key] = _laid_under(below, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _problem(item: Mapping[str, Any]) -> Problem:
+    where = ".".join(str(part) for part in item["loc"])
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "missing":
+        return Problem(where, "", "is missing; it must be set")
+    if item["type"] == "extra_forbidden":
+        return Problem(where, _short(item["input"]), "there is no such setting; check its spelling")
+    given = "" if isinstance(item["input"], Mapping | BaseModel) else _short(item["input"])
+    return Problem(where, given, message[:1].lower() + message[1:])
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
