@@ -49,7 +49,8 @@ class SubprocessCompute:
     Directories of ended runs stay until somebody removes them.
 
     Needs a POSIX system and a local file system, and in a container an init as its first process, since that
-    is who adopts the supervisors.
+    is who adopts the supervisors. A service manager that ends the controller with all it started ends the runs
+    too, and they are lost; under systemd, ``KillMode=process`` lets them go on.
 
     Args:
         directory: Where the runs are kept; created when missing, for the owner only.
@@ -149,7 +150,6 @@ class SubprocessCompute:
         directory = wanted["directory"]
         slots = [str(self._directory / "slots" / str(number)) for number in range(self._max_parallel)]
         return {
-            "v": 1,
             "run": wanted,
             "directory": None if directory is None else os.path.abspath(directory),
             "slots": slots,

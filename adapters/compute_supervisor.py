@@ -68,14 +68,14 @@ def write_record(path: str, record: Mapping[str, object]) -> None:
 
     Args:
         path: The file. One writer at a time.
-        record: What to write.
+        record: What to write; the version of the format is added as ``v``.
 
     Raises:
         OSError: It could not be written; an earlier file is as it was.
     """
     draft = f"{path}.tmp"
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
-        json.dump(record, file)
+        json.dump({"v": 1, **record}, file)
         file.flush()
         os.fsync(file.fileno())
     os.replace(draft, path)

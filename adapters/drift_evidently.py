@@ -82,7 +82,8 @@ class EvidentlyDrift:
             report = self._report(key)
             if report is not None:
                 return report
-        raise Permanent(f"the run of the drift report was lost {_ATTEMPTS} times: {status.reason}")
+        reason = status.reason or "it left no report"
+        raise Permanent(f"the run of the drift report was lost {_ATTEMPTS} times: {reason}")
 
     def _start(self, run: str, key: str, request: Mapping[str, Any]) -> None:
         if self._python == sys.executable and find_spec("evidently") is None:

@@ -17,7 +17,7 @@ from typing import Any
 from ..ports.compute import RunRequest, RunState, RunStatus
 from ..ports.data import Snapshot, SnapshotRequest
 from ..ports.drift import ColumnDrift, DriftReport
-from ..ports.errors import ChampionMoved, Permanent
+from ..ports.errors import ChampionMoved, Permanent, UnknownModel
 from ..ports.metrics import MetricQuery, MetricWindow
 from ..ports.notifier import Notice
 from ..ports.predictor import Predictions
@@ -67,7 +67,7 @@ class MemoryDataSource:
     def snapshot(self, request: SnapshotRequest) -> Snapshot:
         """Copy the rows of a window."""
         if request.model not in self._rows:
-            raise Permanent(f"there are no rows of {request.model}")
+            raise UnknownModel(f"there are no rows of {request.model}")
         window = request.window
         inside = [row for row in self._rows[request.model] if window.start <= row.at < window.end]
         rows = tuple(sorted((r for r in inside if r.label is not None or not request.labelled), key=_time))
@@ -133,22 +133,16 @@ class MemoryDrift:
 
     def compare(self, reference: Snapshot, current: Snapshot) -> DriftReport | Pending:
         """Compare two snapshots."""
-        psi = self._psi.get(current.model, {})
-        features = tuple(dict.fromkeys((*reference.features, *current.features)))
-        return DriftReport(
-            tuple(
-                ColumnDrift(
-                    name,
-                    "numeric",
-                    psi.get(name, 0.0),
-                    None,
-                    reference.rows,
-                    current.rows,
-                    "cannot be computed" if psi.get(name, 0.0) is None else "",
-                )
-                for name in features
-            )
-        )
+        features = dict.fromkeys((*reference.features, *current.features))
+        return DriftReport(tuple(self._column(name, reference, current) for name in features))
+
+    def _column(self, name: str, reference: Snapshot, current: Snapshot) -> ColumnDrift:
+        rows = (reference.rows, current.rows)
+        if min(rows) == 0:
+            return ColumnDrift(name, "categorical", None, None, *rows, "no values on one side")
+        psi = self._psi.get(current.model, {}).get(name, 0.0)
+        reason = "it cannot be computed" if psi is None else ""
+        return ColumnDrift(name, "categorical", psi, None, *rows, reason)
 
 
 class MemoryCompute:

@@ -56,6 +56,8 @@ class MemoryLedger:
             for entry in batch.entries:
                 if entry.key in known:
                     raise DuplicateKey(f"{batch.model} already has an entry {entry.key!r}")
+                if entry.key is not None:
+                    known.add(entry.key)
             self._streams[batch.model] = [*stream, *batch.entries]
             if batch.next_look is not None:
                 look = self._looks.get(batch.model, batch.next_look)
@@ -65,7 +67,7 @@ class MemoryLedger:
                 self._outbox.setdefault(notice.id, (Outgoing(notice, 0), notice.at))
 
     def _check_lease(self, epoch: int | None) -> None:
-        if epoch is not None and (epoch != self._epoch or not self._holder or self._clock() >= self._expires):
+        if epoch is not None and (epoch != self._epoch or not self._holder):
             raise LeaseLost(f"the lease of epoch {epoch} is over")
 
     @staticmethod
@@ -84,16 +86,19 @@ class MemoryLedger:
                 return Claim(None, self._holder)
             if self._holder != holder or clock >= self._expires:
                 self._epoch += 1
-            self._holder, self._expires = holder, clock + lease_seconds
+                self._expires = float("-inf")
+            if not lease_seconds * 2 / 3 <= self._expires - clock <= lease_seconds:
+                self._expires = clock + lease_seconds
+            self._holder = holder
             waiting = sorted((at, model) for model, at in self._looks.items())
-            due = [model for at, model in waiting if at <= now]
-            later = [at for at, _ in waiting if at > now]
-            return Claim(self._epoch, holder, tuple(due[:limit]), min(later, default=None))
+            due = tuple(model for at, model in waiting if at <= now)[:limit]
+            following = waiting[len(due) :]
+            return Claim(self._epoch, holder, due, following[0][0] if following else None)
 
     def set_next_look(self, model: str, seq: int, at: datetime, epoch: int) -> None:
         """Say when a model wants to be looked at again, if nothing was appended meanwhile."""
         with self._lock:
-            if epoch == self._epoch and len(self._streams.get(model, [])) == seq:
+            if epoch == self._epoch and self._holder and len(self._streams.get(model, [])) == seq:
                 self._looks[model] = at
 
     def release(self, holder: str) -> None:
@@ -114,11 +119,13 @@ class MemoryLedger:
         """Note that a notice has arrived."""
         with self._lock:
             if notice_id in self._outbox:
-                self._outbox[notice_id] = (self._outbox[notice_id][0], None)
+                self._outbox[notice_id] = (replace(self._outbox[notice_id][0], dead=False), None)
 
     def postpone(self, notice_id: str, until: datetime | None, error: str) -> None:
         """Note a failure: try again later, or give up."""
         with self._lock:
+            if notice_id not in self._outbox:
+                return
             outgoing, at = self._outbox[notice_id]
             if at is not None:
                 tried = replace(outgoing, attempts=outgoing.attempts + 1, error=error, dead=until is None)

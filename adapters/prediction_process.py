@@ -3,8 +3,8 @@
 It is started as a file, by whatever interpreter holds the model's libraries, and so imports nothing of this
 package. ``python prediction_process.py MODEL FEATURES OUTPUT`` reads the artefact in the directory ``MODEL``
 and the Parquet file ``FEATURES``. It writes ``OUTPUT.parquet`` (column ``prediction``, and a column
-``score:<class>`` for each class where the model gives probabilities) and then ``OUTPUT.json``, which says what
-is in it, or what went wrong. Both appear whole or not at all.
+``score:<class>`` for each class where the model gives probabilities) and then ``OUTPUT.json``, which says
+what is in it, or what went wrong. Both appear whole or not at all.
 """
 
 from __future__ import annotations

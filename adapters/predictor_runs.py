@@ -159,17 +159,21 @@ def _own_directory(version: ModelVersion) -> Path:
 
 def _accept(what: str, output: Path, rows: int) -> Predictions:
     """Read what a run wrote; it was made by a model's code, so nothing in it is taken on trust."""
-    result: dict[str, Any] = json.loads(output.with_suffix(".json").read_bytes())
-    if "error" in result:
-        raise Permanent(f"{what}: {result['error']}")
     path = output.with_suffix(".parquet")
-    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
-    if found != result["sha256"]:
-        raise Permanent(f"{what}: the predictions in {path} were altered or removed")
-    fault = _fault(path, rows)
+    try:
+        result: dict[str, Any] = json.loads(output.with_suffix(".json").read_bytes())
+        fault = result.get("error") or _altered(path, result["sha256"]) or _fault(path, rows)
+        scored = not fault and bool(result["scored"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Permanent(f"{what}: the result in {path.parent} cannot be read: {error}") from error
     if fault:
         raise Permanent(f"{what}: {fault}")
-    return Predictions(str(path), result["sha256"], rows, bool(result["scored"]))
+    return Predictions(str(path), result["sha256"], rows, scored)
+
+
+def _altered(path: Path, digest: str) -> str:
+    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+    return "" if found == digest else f"the predictions in {path} were altered or removed"
 
 
 def _fault(path: Path, rows: int) -> str:

@@ -142,8 +142,8 @@ class MlflowRegistry:
             found = self._hash(self._location(stored))
             if found != version.digest:
                 raise Permanent(
-                    f"{version.model} version {version.version}: its artefact was altered since "
-                    f"(the digest is {found[:12]}…, not {version.digest[:12]}…)"
+                    f"{version.model} version {version.version}: its artefact was altered since it was "
+                    f"judged (the digest is {found[:12]}…, not {version.digest[:12]}…)"
                 )
             if not self._is_set(version, expected):
                 self._client.set_registered_model_alias(version.model, _CHAMPION, version.version)
@@ -177,10 +177,11 @@ class MlflowRegistry:
         return path
 
     def _serving(self, model: str) -> str | None:
-        from mlflow.exceptions import MlflowException
+        client = self._client
+        from mlflow.exceptions import MlflowException  # after the client, which says what is not installed
 
         try:
-            aliases: dict[str, Any] = self._client.get_registered_model(model).aliases
+            aliases: dict[str, Any] = client.get_registered_model(model).aliases
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 import threading
 import time
@@ -13,7 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -104,10 +102,8 @@ class Schema:
 @cache
 def _scripts(name: str) -> dict[int, str]:
     """Return the SQL of every version of a schema by its number, in order."""
-    folder = resources.files(f"{__package__}.sql")
-    pattern = re.compile(rf"{name}_(\d{{4}})\.sql")
-    found = {int(match[1]): file for file in folder.iterdir() if (match := pattern.fullmatch(file.name))}
-    return {number: found[number].read_text(encoding="utf-8") for number in sorted(found)}
+    files = sorted(Path(__file__).with_name("sql").glob(f"{name}_[0-9][0-9][0-9][0-9].sql"))
+    return {int(file.stem[-4:]): file.read_text(encoding="utf-8") for file in files}
 
 
 def _statements(script: str) -> Iterator[str]:
@@ -198,12 +194,13 @@ class Database:
             connection.execute(begin)
             yield connection
             connection.commit()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._discard()
             raise self._explained(error) from error
+        except BaseException:
+            self._undo()
+            raise
         finally:
-            if self._connection is not None:
-                self._connection.rollback()  # does nothing once committed
             self._lock.release()
 
     def _connected(self) -> sqlite3.Connection:
@@ -257,13 +254,24 @@ class Database:
             raise
         return connection
 
+    def _undo(self) -> None:
+        if self._connection is not None:
+            try:
+                self._connection.rollback()
+            except sqlite3.Error:
+                self._discard()
+
     def _discard(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(sqlite3.Error):
+                connection.rollback()  # closing alone leaves it open while a cursor is still referred to
+            with suppress(sqlite3.Error):
                 connection.close()
 
-    def _explained(self, error: sqlite3.Error) -> AutoRetrainError:
+    def _explained(self, error: sqlite3.Error | OSError) -> AutoRetrainError:
+        if isinstance(error, OSError):
+            return Temporary(f"{self._path}: {error.strerror}; nothing was written")
         reason = _TEMPORARY.get(_primary_code(error))
         if reason is None:
             return Permanent(f"{self._path}: not a database of ours, or damaged ({error})")

@@ -88,10 +88,10 @@ class MlflowTracker:
             Temporary: The tracking server cannot be reached.
             Permanent: It refuses, or the version is gone.
         """
-        from mlflow.entities import Metric
-
         with self._connection.errors(f"annotating {version.model} version {version.version}"):
             found = self._client.get_model_version(version.model, version.version)
+            from mlflow.entities import Metric  # after the client, which says what is not installed
+
             scores = {f"metric.{name}": repr(float(value)) for name, value in metrics.items()}
             for key, value in {**scores, **tags}.items():
                 self._client.set_model_version_tag(version.model, version.version, key, value)

@@ -122,7 +122,7 @@ def seal(model: str, head: Head, drafts: Sequence[Draft], at: datetime) -> tuple
             "data": canonical(draft.data),
             "prev": prev,
         }
-        prev = digest_of(content)
+        prev = _hash(content)
         sealed.append(Entry(**content, hash=prev))  # type: ignore[arg-type]
     return tuple(sealed)
 
@@ -143,9 +143,16 @@ def verify(model: str, entries: Iterable[Entry]) -> Fault | None:
     return None
 
 
+def _hash(content: Mapping[str, Any]) -> str:
+    """SHA-256 over an entry's other fields, which are plain text and small numbers: nothing is tagged."""
+    import rfc8785
+
+    return hashlib.sha256(rfc8785.dumps(dict(content))).hexdigest()
+
+
 def _fault(model: str, head: Head, entry: Entry) -> str | None:
     content = {name: value for name, value in asdict(entry).items() if name != "hash"}
-    if digest_of(content) != entry.hash:
+    if _hash(content) != entry.hash:
         return "its content does not match its hash: it was edited"
     if entry.seq != head.seq + 1:
         return f"it follows entry {head.seq}: entries are missing or out of order"

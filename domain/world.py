@@ -180,10 +180,10 @@ class World:
         needs = {s.model: _needs(asked.get(s.model), s, champions.get(s.model), now) for s in states}
         every = [query for queries in needs.values() for query in queries]
         metrics = self._read_metrics([query for query in every if isinstance(query, MetricQuery)])
-        others: dict[Query, Observation] = {
-            query: self._observe(query) for query in every if not isinstance(query, MetricQuery)
+        answers: dict[Query, Observation] = {
+            query: metrics[query] if isinstance(query, MetricQuery) else self._observe(query)
+            for query in every
         }
-        answers: dict[Query, Observation] = {**metrics, **others}
         return {
             model: IdleSeen(champions.get(model), {query: answers[query] for query in queries})
             for model, queries in needs.items()
@@ -223,7 +223,7 @@ class World:
         self._ports.tracker.annotate(candidate, metrics, {"autoretrain.holdout_sha256": holdout.sha256})
         return ScoresSeen(scores)
 
-    def _read_metrics(self, queries: list[MetricQuery]) -> dict[Query, Observation]:
+    def _read_metrics(self, queries: list[MetricQuery]) -> Mapping[MetricQuery, Observation]:
         if not queries:
             return {}
         answers = self.ask(
@@ -231,10 +231,10 @@ class World:
         )
         if isinstance(answers, Trouble):
             return {query: Missing(answers.reason) for query in queries}
-        for answer in answers.values():
+        for query, answer in answers.items():
             if answer.value is not None:
-                self.tally.metrics[answer.query.model, answer.query.metric] = answer.value
-        return {**answers}
+                self.tally.metrics[query.model, query.metric] = answer.value
+        return dict(answers.items())
 
     def _observe(self, query: DriftQuery | CustomQuery) -> Observation:
         if isinstance(query, CustomQuery):

@@ -1,4 +1,4 @@
-"""Training commands as the controller starts them: a script, its environment, and the rows of a small plant."""
+"""Training commands as the controller starts them: a script, its environment, and rows of a small plant."""
 
 import hashlib
 import json

@@ -403,7 +403,7 @@ time.sleep(60)
         monkeypatch.setattr(os, "fsync", full_at_first)
         path = str(tmp_path / "status.json")
         compute_supervisor.write_in_the_end(path, {"state": "succeeded"}, pause=0.001)
-        assert compute_supervisor.read_record(path) == {"state": "succeeded"}
+        assert compute_supervisor.read_record(path) == {"v": 1, "state": "succeeded"}
         assert refusals == []
 
 

@@ -130,9 +130,9 @@ def test_a_missing_library_is_named_before_anything_starts(
     assert not compute.started
 
 
-def test_a_directory_that_cannot_be_written_is_temporary(rows: Snapshot, tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_used_is_temporary(rows: Snapshot, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(Temporary, match="cannot be written"):
+    with pytest.raises(Temporary, match="Not a directory"):
         EvidentlyDrift(MemoryCompute(), tmp_path / "file" / "reports").compare(rows, rows)
 
 

@@ -238,6 +238,20 @@ class TestDisk:
         ledger.append(request(entries[1:]))
         assert tuple(ledger.read("m")) == entries
 
+    def test_a_folder_that_goes_away_is_temporary(self, path: Path, ledger: SqliteLedger) -> None:
+        entries = sealed_entries("m", 1)
+        ledger.append(request(entries))
+        folder, aside = path.parent, path.parent.with_name("aside")
+        folder.rename(aside)
+        folder.write_text("in the way")
+
+        with pytest.raises(Temporary, match="Not a directory"):
+            ledger.read("m")
+
+        folder.unlink()
+        aside.rename(folder)
+        assert tuple(ledger.read("m")) == entries
+
 
 class TestBusy:
     def test_a_file_that_stays_busy_is_temporary(self, path: Path, ledger: SqliteLedger) -> None:

@@ -141,6 +141,13 @@ class TestRunPredictor(PredictorContract):
         with pytest.raises(Permanent, match=r"one prediction a row .* shape \(5, 2\)"):
             self.settle(predictor, self.version_of_model(tmp_path, Pairs()), snapshot)
 
+    def test_a_result_that_is_none(self, predictor: Predictor, snapshot: Snapshot, tmp_path: Path) -> None:
+        version = self.make_version(tmp_path, hot)
+        answer = self.settle(predictor, version, snapshot)
+        Path(answer.uri).with_suffix(".json").write_text('["neither fish nor fowl"]')
+        with pytest.raises(Permanent, match="cannot be read"):
+            predictor.predict(version, snapshot)
+
     def test_a_model_that_kills_its_process(
         self, predictor: Predictor, snapshot: Snapshot, tmp_path: Path
     ) -> None:

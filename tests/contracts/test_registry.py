@@ -75,7 +75,7 @@ class TestMlflowRegistry(ModelRegistryContract):
         first = self.candidate(registry, training_context("job-1"), b"one")
         client = MlflowConnection(self.uri).client
         stored = client.get_model_version("boiler", first.version)
-        client.create_model_version("boiler", stored.source, stored.run_id)
+        client.create_model_version("boiler", str(stored.source), stored.run_id)
         assert registry.candidate("boiler", "job-1") == first
 
     def test_a_foreign_champion_has_a_digest_and_no_history(
