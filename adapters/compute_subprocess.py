@@ -49,8 +49,8 @@ class SubprocessCompute:
     Directories of ended runs stay until somebody removes them.
 
     Needs a POSIX system and a local file system, and in a container an init as its first process, since that
-    is who adopts the supervisors. A service manager that ends the controller with all it started ends the runs
-    too, and they are lost; under systemd, ``KillMode=process`` lets them go on.
+    is who adopts the supervisors. A service manager that ends the controller with all it started ends the
+    runs too, and they are lost; under systemd, ``KillMode=process`` lets them go on.
 
     Args:
         directory: Where the runs are kept; created when missing, for the owner only.

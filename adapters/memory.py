@@ -251,9 +251,13 @@ class MemoryRegistry:
             return
         if found != expected:
             raise ChampionMoved(version.model, expected, found)
+        self.check_artefact(version)
+        self.aliases[version.model] = version.version
+
+    def check_artefact(self, version: ModelVersion) -> None:
+        """Refuse a version whose artefact is another one by now."""
         if self._find(version.model, version.version).digest != version.digest:
             raise Permanent(f"the artefact of {version.model} version {version.version} was altered")
-        self.aliases[version.model] = version.version
 
     def _find(self, name: str, label: str) -> ModelVersion:
         for version in self.versions.get(name, []):
@@ -287,6 +291,7 @@ class MemoryPredictor:
         model = self._registry.models.get((version.model, version.version))
         if model is None:
             raise Permanent(f"{version.model} has no version {version.version}")
+        self._registry.check_artefact(version)
         rows = self._data.taken[snapshot.sha256]
         try:
             values = tuple(model(row.features) for row in rows)

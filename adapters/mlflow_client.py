@@ -168,7 +168,8 @@ def run_environment(tracking_uri: str) -> dict[str, str]:
     patience = {
         name: theirs for name, (ours, theirs) in _PATIENCE.items() if os.environ.get(name, ours) == ours
     }
-    return {"MLFLOW_TRACKING_URI": _CREDENTIALS.sub("", tracking_uri), **patience, **_NO_TELEMETRY}
+    telemetry = {name: os.environ.get(name, ours) for name, ours in _NO_TELEMETRY.items()}
+    return {"MLFLOW_TRACKING_URI": _CREDENTIALS.sub("", tracking_uri), **patience, **telemetry}
 
 
 def local_path(uri: str) -> Path | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..domain.spec import ModelSpec
 from ..ports.errors import ConfigurationError, Problem
-
-FILE_NAME = "autoretrain.toml"
-FILE_VARIABLE = "AUTORETRAIN_SETTINGS"
+from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
 
 
 class _Section(BaseModel):
@@ -137,7 +133,7 @@ class Settings(_Section):
     """
 
     base: Path
-    state: Path = Path(".autoretrain")
+    state: Path = Path(DEFAULT_STATE)
     adapters: AdapterSettings = Field(default_factory=AdapterSettings)
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
     mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
@@ -184,33 +180,6 @@ class Secrets(BaseSettings):
 
     slack_webhook_url: SecretStr | None = None
     prometheus_token: SecretStr | None = None
-
-
-def find_settings_file(path: str | Path | None = None) -> Path:
-    """The settings file to use: the argument, ``$AUTORETRAIN_SETTINGS``, or the one in this directory.
-
-    Raises:
-        ConfigurationError: There is none.
-    """
-    chosen = Path(path or os.environ.get(FILE_VARIABLE) or FILE_NAME)
-    if chosen.is_dir():
-        chosen = chosen / FILE_NAME
-    if not chosen.is_file():
-        fix = "no such file; 'autoretrain init' writes a project with one, or name it with --settings"
-        raise ConfigurationError([Problem("settings", str(chosen), fix)])
-    return chosen.absolute()
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a settings file as plain values.
-
-    Raises:
-        ConfigurationError: It cannot be read, or is not TOML; names line and column.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError([Problem(str(path), "", f"cannot be read as TOML: {error}")]) from None
 
 
 def load_settings(path: str | Path | None = None) -> Settings:

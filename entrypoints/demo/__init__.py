@@ -1,1 +1,1 @@
-"""Under way."""
+"""The demo: a small fleet of simulated process-heat agents goes through its life in minutes."""

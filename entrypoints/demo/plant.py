@@ -1,4 +1,4 @@
-"""A fired process heater, simulated by the textbook: where the demo's and the starter project's rows come from.
+"""A fired process heater, simulated by the textbook, for the demo and the starter project.
 
 Heat balance and tube temperature of a heater that warms a liquid stream by burning gas:
 
@@ -7,8 +7,8 @@ Heat balance and tube temperature of a heater that warms a liquid stream by burn
     film       h      = h0 * (feed / feed0) ** 0.8   (Dittus-Boelter)      [kW/m²K]
     tube skin  T_skin = T_out + Q / area * (1 / h + fouling)               [°C]
 
-The label ``overheat`` says whether the tube skin passes its limit. A model sees feed, inlet, fuel, excess oxygen
-and ambient temperature, and neither outlet nor skin. Two things change its world: coke on the tubes
+The label ``overheat`` says whether the tube skin passes its limit. A model sees feed, inlet, fuel, excess
+oxygen and ambient temperature, and neither outlet nor skin. Two things change its world: coke on the tubes
 (``fouling``: the same inputs, other labels) and a change of feed or fuel (other inputs).
 """
 
@@ -60,7 +60,7 @@ class Heater:
 
     seed: int
     regimes: tuple[Regime, ...]
-    limit_c: float = 477.0
+    limit_c: float = 450.0
 
     def rows(self, start: datetime, hours: int) -> Iterator[dict[str, object]]:
         """Hourly rows.

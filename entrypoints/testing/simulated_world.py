@@ -1,17 +1,7 @@
-"""The real controller in a world that can be broken at every call, as a Hypothesis state machine.
+"""A whole world in memory that only moves when it is told to, and can be broken at every call.
 
-``World`` holds every port in memory, with a clock that only moves when it is told to. ``Faults`` stands
-between a controller and its ports, and can let the process die, or an answer be lost, before and after every
-single call. ``RetrainingMachine`` lets people, time, training runs, outages and two controllers act on such a
-world in any order, and checks the rules of ``invariants`` after every step.
-
-To put an adapter of your own through it, subclass the machine and replace one port::
-
-    class MyMachine(RetrainingMachine):
-        def make_ports(self, world: World) -> Ports:
-            return replace(world.ports(), notifier=MyNotifier())
-
-    TestMine = MyMachine.TestCase
+``World`` holds every port and the levers that people, time and misfortune pull. ``Faults`` stands between one
+process and its ports, and can let the process die, or an answer be lost, before and after every single call.
 """
 
 from __future__ import annotations
@@ -21,11 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from itertools import count
 from typing import Any, Literal, TypeVar
-
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ...adapters.memory import (
     MemoryCompute,
@@ -42,31 +28,21 @@ from ...adapters.memory import (
     Model,
     Row,
 )
-from ...domain import requests
 from ...domain.config import TriggerConfig
-from ...domain.controller import Controller
-from ...domain.sealing import Draft
 from ...domain.spec import ModelSpec, PromotionSpec, TrainingSpec
-from ...domain.state import ModelState
 from ...domain.world import Ports
 from ...ports.compute import RunRequest, RunState, RunStatus
-from ...ports.errors import (
-    AutoRetrainError,
-    JobAlreadyOpen,
-    LeaseLost,
-    Permanent,
-    Refused,
-    Temporary,
-    UnknownJob,
-)
+from ...ports.data import Snapshot
+from ...ports.errors import Permanent, Temporary
+from ...ports.ledger import Append
 from ...ports.notifier import Notice
+from ...ports.predictor import Predictions
 from ...ports.registry import ModelRegistry, ModelVersion
-from .invariants import Move, Record, Scoring, check_tampering, check_world
+from ...ports.scorer import Scores, ScoringTask
+from ...ports.values import Pending
+from .invariants import History, Move, Record, Scoring
 
 _T = TypeVar("_T")
-
-LEASE_SECONDS = 20.0
-"""Life of a lease in a simulation, on the world's clock."""
 
 _ROW_EVERY = timedelta(hours=8)
 
@@ -97,11 +73,13 @@ class Faults:
     Attributes:
         calls: Calls so far, of all ports together.
         met: Mishaps that have happened so far.
+        overtaken: Whether another controller has taken the lease while this process was paused.
     """
 
     def __init__(self) -> None:
         self.calls = 0
         self.met = 0
+        self.overtaken = False
         self._plan: dict[int, Mishap] = {}
 
     def plan(self, mishaps: Mapping[int, Mishap]) -> None:
@@ -296,7 +274,9 @@ def small_fleet() -> dict[str, ModelSpec]:
         "fraud": ModelSpec(
             name="fraud",
             rule="performance & ~drift | schedule",
-            promotion=PromotionSpec(first_champion="floor", on_conflict="adopt", min_improvement=0.0),
+            promotion=PromotionSpec(
+                first_champion="floor", on_conflict="adopt", min_improvement=0.0, approval_days=2
+            ),
             **shared,
         ),
     }
@@ -318,45 +298,52 @@ def artefact_of(*marks: object) -> str:
 class _Watching:
     """Stands in for a port: writes down what took effect, for the invariants."""
 
-    def __init__(self, port: Any, record: Record) -> None:
+    def __init__(self, port: Any, record: Record, faults: Faults) -> None:
         self._port = port
         self._record = record
+        self._faults = faults
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._port, name)
 
 
 class _WatchedLedger(_Watching):
-    def append(self, batch: Any) -> None:
+    def append(self, batch: Append) -> None:
         self._port.append(batch)
         self._record.notices.extend(batch.notices)
 
 
 class _WatchedRegistry(_Watching):
     def set_champion(self, version: ModelVersion, expected: str | None) -> None:
-        before = _alias(self._port, version.model)
+        before = alias_of(self._port, version.model)
         try:
             self._port.set_champion(version, expected)
         finally:
-            after = _alias(self._port, version.model)
+            after = alias_of(self._port, version.model)
             if after != before:
-                self._record.moves.append(Move(version.model, before, after, ours=True))
+                move = Move(version.model, before, after, ours=True, late=self._faults.overtaken)
+                self._record.moves.append(move)
 
 
 class _WatchedPredictor(_Watching):
-    def predict(self, version: Any, snapshot: Any) -> Any:
-        answer = self._port.predict(version, snapshot)
-        if hasattr(answer, "sha256"):
+    def predict(self, version: ModelVersion, snapshot: Snapshot) -> Predictions | Pending:
+        answer: Predictions | Pending = self._port.predict(version, snapshot)
+        if isinstance(answer, Predictions):
             self._record.predicted[answer.sha256] = (version.digest, snapshot.sha256)
         return answer
 
 
 class _WatchedScorer(_Watching):
-    def score(self, task: Any, snapshot: Any, candidate: Any, champion: Any = None) -> Any:
-        answer = self._port.score(task, snapshot, candidate, champion)
-        self._record.scorings.append(
-            Scoring(snapshot.sha256, candidate.sha256, champion.sha256 if champion else None)
-        )
+    def score(
+        self,
+        task: ScoringTask,
+        snapshot: Snapshot,
+        candidate: Predictions,
+        champion: Predictions | None = None,
+    ) -> Scores:
+        answer: Scores = self._port.score(task, snapshot, candidate, champion)
+        other = champion.sha256 if champion else None
+        self._record.scorings.append(Scoring(snapshot.sha256, candidate.sha256, other))
         return answer
 
 
@@ -366,18 +353,25 @@ class _WatchedNotifier(_Watching):
         self._record.delivered[notice.id] += 1
 
 
-def _alias(registry: ModelRegistry, model: str) -> str | None:
+def alias_of(registry: ModelRegistry, model: str) -> str | None:
+    """Version label of the champion; ``None`` when there is none."""
     champion = registry.champions([model]).get(model)
     return champion.version if champion else None
 
 
-def watched(ports: Ports, record: Record) -> Ports:
-    """The same ports, with what took effect written down."""
-    return replace(
-        ports,
-        ledger=_WatchedLedger(ports.ledger, record),
-        registry=_WatchedRegistry(ports.registry, record),
-        predictor=_WatchedPredictor(ports.predictor, record),
-        scorer=_WatchedScorer(ports.scorer, record),
-        notifier=_WatchedNotifier(ports.notifier, record),
-    )
+def watched(ports: Ports, record: Record, faults: Faults) -> Ports:
+    """The ports of one process: broken as its faults say, with what took effect written down."""
+    watchers: dict[str, Callable[[Any, Record, Faults], Any]] = {
+        "ledger": _WatchedLedger,
+        "registry": _WatchedRegistry,
+        "predictor": _WatchedPredictor,
+        "scorer": _WatchedScorer,
+        "notifier": _WatchedNotifier,
+    }
+    seen = {name: watch(getattr(ports, name), record, faults) for name, watch in watchers.items()}
+    return faults.around(replace(ports, **seen))
+
+
+def histories_of(ports: Ports, fleet: Mapping[str, ModelSpec]) -> list[History]:
+    """The streams of a fleet, replayed."""
+    return [History.of(spec, ports.ledger.read(name)) for name, spec in fleet.items()]

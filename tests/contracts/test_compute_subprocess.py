@@ -373,7 +373,9 @@ time.sleep(60)
         wait_for(lambda: not psutil.pid_exists(number), "the command is gone")
         stranger = start_with_number(number)
         try:
-            compute.cancel("run")
+            compute.submit(
+                python(text, leader, supervisor)
+            )  # lost, though nobody has looked yet: not started
             assert settle(compute).state is RunState.LOST
             assert stranger.poll() is None
         finally:

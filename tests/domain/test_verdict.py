@@ -14,7 +14,7 @@ AND = {(Y, Y): Y, (Y, N): N, (Y, U): U, (N, Y): N, (N, N): N, (N, U): N, (U, Y):
 NOT = {Y: N, N: Y, U: U}
 
 
-@pytest.mark.parametrize(("a", "b"), itertools.product(Answer, Answer))
+@pytest.mark.parametrize(("a", "b"), list(itertools.product(Answer, Answer)))
 def test_kleene_tables(a: Answer, b: Answer) -> None:
     one, other = Verdict(a, "one"), Verdict(b, "other")
     assert (one | other).answer is OR[a, b]

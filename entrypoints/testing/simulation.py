@@ -1,0 +1,317 @@
+"""The real controller in a simulated world, as a Hypothesis state machine.
+
+``RetrainingMachine`` lets people, time, training runs, outages, crashes and two controllers act on a ``World``
+in any order, and checks the rules of ``invariants`` after every step; at the end it lets everything calm down,
+and checks that nothing was left lying about.
+
+To put an adapter of your own through it, subclass the machine and replace one port::
+
+    class MyMachine(RetrainingMachine):
+        def make_ports(self, world: World) -> Ports:
+            return replace(world.ports(), notifier=MyNotifier())
+
+    TestMine = MyMachine.TestCase
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Literal
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from ...domain import requests
+from ...domain.controller import Controller
+from ...domain.sealing import Draft
+from ...domain.state import ModelState
+from ...domain.world import Ports
+from ...ports.errors import JobAlreadyOpen, LeaseLost, Permanent, Refused, Temporary, UnknownJob
+from .invariants import Record, check_tampering, check_world
+from .simulated_world import Crash, Fault, Faults, Mishap, Training, World, alias_of, histories_of, watched
+
+__all__ = ["Crash", "Fault", "Faults", "Process", "RetrainingMachine", "Training", "World"]
+
+LEASE_SECONDS = 20.0
+"""Life of a lease in a simulation, on the world's clock."""
+
+MODELS = st.sampled_from(["churn", "fraud"])
+CONTROLLERS = st.sampled_from(["first", "second"])
+BOUNDARIES = st.sampled_from([0.5, 0.53, 0.58, 0.62, 0.8])
+MISHAPS = st.dictionaries(st.integers(0, 45), st.sampled_from(Fault), max_size=2)
+"""Faults by number of the call; most turns take some ten calls, one with a whole job in it about fifty."""
+
+
+class Process:
+    """A controller that can be killed and started again.
+
+    Args:
+        world: The world it lives in.
+        ports: The world's ports, unbroken.
+        name: What its holder's name begins with; every start has a name of its own.
+    """
+
+    def __init__(self, world: World, ports: Ports, name: str) -> None:
+        self.faults = Faults()
+        self.starts = 0
+        self._world = world
+        self._name = name
+        self._ports = watched(ports, world.record, self.faults)
+        self.controller = self._started()
+
+    def _started(self) -> Controller:
+        self.starts += 1
+        return Controller(
+            self._ports,
+            self._world.fleet,
+            f"{self._name}-{self.starts}",
+            monotonic=self._world.clock,
+            lease_seconds=LEASE_SECONDS,
+        )
+
+    def restart(self) -> None:
+        """Forget everything, as a new process does."""
+        self.controller = self._started()
+
+    def run(self, act: Callable[[Controller], object], mishaps: Mapping[int, Mishap] | None = None) -> bool:
+        """Let the controller do something, and start it again when it dies of it.
+
+        Args:
+            act: What to do.
+            mishaps: What goes wrong in it, by number of the call, counted from 0; ``None`` leaves the plan of
+                ``faults`` as it is.
+
+        Returns:
+            Whether it was done without dying, and without losing lease or ledger on the way.
+        """
+        self.faults.overtaken = False
+        if mishaps is not None:
+            self.faults.plan(mishaps)
+        try:
+            act(self.controller)
+        except Crash:
+            self.restart()
+            return False
+        except (Temporary, LeaseLost):
+            return False
+        finally:
+            if mishaps is not None:
+                self.faults.plan({})
+        return True
+
+    def tick(self, mishaps: Mapping[int, Mishap] | None = None) -> bool:
+        """Let it make one turn now."""
+        return self.run(lambda controller: controller.tick(self._world.now), mishaps)
+
+
+class RetrainingMachine(RuleBasedStateMachine):
+    """Everything that can happen to a fleet of two models under two controllers.
+
+    Subclasses may override ``make_world`` and ``make_ports``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = self.make_world()
+        self.ports = self.make_ports(self.world)
+        self.processes = {name: Process(self.world, self.ports, name) for name in ("first", "second", "person")}
+        self._checked: tuple[Any, ...] = ()
+
+    def make_world(self) -> World:
+        """Return a new world whose fleet has the models ``churn`` and ``fraud``."""
+        return World()
+
+    def make_ports(self, world: World) -> Ports:
+        """Return the world's ports, with adapters of your own in the place of some."""
+        return world.ports()
+
+    # -- time and the outside world -----------------------------------------------------------------------
+
+    @initialize(boundary=BOUNDARIES)
+    def begin(self, boundary: float) -> None:
+        """One model serves already, the other has no champion yet."""
+        self.world.serve("churn", boundary)
+        self.processes["first"].run(lambda c: c.enrol(["churn", "fraud"], self.world.now))
+
+    @rule(by=st.sampled_from([timedelta(seconds=1), timedelta(seconds=6), timedelta(seconds=21),
+                              timedelta(hours=1), timedelta(hours=30), timedelta(days=8)]))  # fmt: skip
+    def time_passes(self, by: timedelta) -> None:
+        """Nothing happens for a while."""
+        self.world.now += by
+
+    @rule(model=MODELS)
+    def rows_arrive(self, model: str) -> None:
+        """Labels of the time that has passed arrive."""
+        self.world.add_rows(model)
+
+    @rule(model=MODELS, value=st.sampled_from([0.8, 0.97, math.nan, math.inf, None]))
+    def metric_changes(self, model: str, value: float | None) -> None:
+        """The live metric is bad, good, broken or missing."""
+        self.world.metrics.set(model, "accuracy", value)
+
+    @rule(model=MODELS, psi=st.sampled_from([0.0, 0.4, None]))
+    def data_drifts(self, model: str, psi: float | None) -> None:
+        """Inputs drift, do not, or cannot be compared."""
+        self.world.drift.set(model, {"x": psi})
+
+    @rule(
+        model=MODELS,
+        outcome=st.sampled_from(["succeeds", "succeeds", "succeeds", "fails", "lost", "hangs", "none", "two"]),
+        boundary=BOUNDARIES,
+        again=st.booleans(),
+    )
+    def training_becomes(self, model: str, outcome: Any, boundary: float, again: bool) -> None:
+        """Training runs come out like this from now on."""
+        self.world.training[model] = Training(outcome, boundary, again)
+
+    @rule(refusal=st.sampled_from([None, None, Temporary("busy", 60.0), Temporary("away"), Permanent("revoked")]))
+    def notifier_becomes(self, refusal: Temporary | Permanent | None) -> None:
+        """Messages are taken, or refused for now, or for good."""
+        self.world.notifier.refusal = refusal
+
+    @rule(model=MODELS, which=st.integers(-1, 5))
+    def somebody_moves_the_alias(self, model: str, which: int) -> None:
+        """The alias goes to some version, or away, past the controller."""
+        versions = self.world.registry.versions.get(model, [])
+        label = versions[which % len(versions)].version if versions and which >= 0 else None
+        self.world.move_alias(model, label)
+
+    @rule(model=MODELS, which=st.integers(0, 5))
+    def somebody_alters_an_artefact(self, model: str, which: int) -> None:
+        """The files of a version are changed in place."""
+        versions = self.world.registry.versions.get(model, [])
+        if versions:
+            version = versions[which % len(versions)]
+            self.world.registry.tamper(version, version.digest[::-1])
+
+    # -- controllers --------------------------------------------------------------------------------------
+
+    @rule(name=CONTROLLERS, mishaps=MISHAPS)
+    def tick(self, name: str, mishaps: dict[int, Fault]) -> None:
+        """A controller makes a turn, in which something may go wrong."""
+        self.processes[name].tick(mishaps)
+
+    @rule(name=CONTROLLERS)
+    def restart(self, name: str) -> None:
+        """A controller is stopped and started."""
+        self.processes[name].restart()
+
+    @rule(name=CONTROLLERS, at=st.integers(0, 45))
+    def pause(self, name: str, at: int) -> None:
+        """A controller stands still in the middle of its turn until the other has taken over, and goes on."""
+        paused, other = self.processes[name], self.processes["second" if name == "first" else "first"]
+        paused.tick({at: lambda: self.take_over(paused, other)})
+
+    def take_over(self, paused: Process, other: Process) -> None:
+        """Let the lease of one controller run out, and the other make a turn."""
+        self.world.now += timedelta(seconds=LEASE_SECONDS + 1)
+        other.tick()
+        paused.faults.overtaken = True
+
+    @rule(model=MODELS)
+    def a_call_advances(self, model: str) -> None:
+        """A library call does the controller's work for one model, if no controller runs."""
+        self.processes["person"].run(lambda controller: controller.advance(model, self.world.now))
+
+    # -- people -------------------------------------------------------------------------------------------
+
+    @rule(model=MODELS, mishaps=MISHAPS)
+    def start(self, model: str, mishaps: dict[int, Fault]) -> None:
+        """A person asks for a retraining."""
+        self.ask(model, lambda state: requests.ask_start(state, "ann", {"depth": 3}, "new data"), mishaps)
+
+    @rule(model=MODELS, least=st.sampled_from([None, 0.0, 0.05]), override=st.booleans(), mishaps=MISHAPS)
+    def approve(self, model: str, least: float | None, override: bool, mishaps: dict[int, Fault]) -> None:
+        """A person lets the last job's candidate serve."""
+        self.ask(model, lambda s: requests.ask_approve(s, _last(s), "ann", "fine", least, override), mishaps)
+
+    @rule(model=MODELS, mishaps=MISHAPS)
+    def reject(self, model: str, mishaps: dict[int, Fault]) -> None:
+        """A person refuses the last job's candidate."""
+        self.ask(model, lambda state: requests.ask_reject(state, _last(state), "ann", "no"), mishaps)
+
+    @rule(model=MODELS, mishaps=MISHAPS)
+    def cancel(self, model: str, mishaps: dict[int, Fault]) -> None:
+        """A person ends the last job, or the one asked for."""
+        self.ask(model, lambda state: requests.ask_cancel(state, _last(state), "ann", "stop"), mishaps)
+
+    @rule(model=MODELS, to=st.sampled_from([None, None, "1", "2", "99"]), mishaps=MISHAPS)
+    def roll_back(self, model: str, to: str | None, mishaps: dict[int, Fault]) -> None:
+        """A person wants an earlier version back."""
+        self.ask(model, lambda state: requests.ask_rollback(state, "ann", "worse", to), mishaps)
+
+    @rule(model=MODELS, mishaps=MISHAPS)
+    def adopt(self, model: str, mishaps: dict[int, Fault]) -> None:
+        """A person accepts a foreign champion."""
+        self.ask(model, lambda state: requests.ask_adopt(state, "ann", "mine"), mishaps)
+
+    @rule(model=MODELS, label=st.sampled_from(["1", "2", "3"]), mishaps=MISHAPS)
+    def release(self, model: str, label: str, mishaps: dict[int, Fault]) -> None:
+        """A person lets a withdrawn version come back into question."""
+        self.ask(model, lambda state: requests.ask_release(state, label, "ann", "fixed"), mishaps)
+
+    def ask(self, model: str, ask: Callable[[ModelState], Draft], mishaps: Mapping[int, Mishap]) -> None:
+        """Put a request. A wrong one is refused, and changes nothing."""
+        person = self.processes["person"]
+        before = self.ports.ledger.read(model)
+        try:
+            person.run(lambda controller: controller.request(model, ask, self.world.now), mishaps)
+        except (Refused, JobAlreadyOpen, UnknownJob):
+            assert self.ports.ledger.read(model) == before, "a refused request changed the ledger"
+
+    # -- what must hold -----------------------------------------------------------------------------------
+
+    @rule(model=MODELS, at=st.integers(0), how=st.sampled_from(["edit", "remove", "reorder"]))
+    def tampering_is_found(self, model: str, at: int, how: Literal["edit", "remove", "reorder"]) -> None:
+        """An entry that is edited, removed or moved is named (rule 8)."""
+        entries = self.ports.ledger.read(model)
+        if len(entries) > 1:
+            check_tampering(model, entries, at % (len(entries) - 1), how)
+
+    @invariant()
+    def rules_hold(self) -> None:
+        """The rules that never bend hold after every step."""
+        record = self.world.record
+        now = (tuple(len(self.ports.ledger.read(model)) for model in self.world.fleet), _size(record))
+        if now != self._checked:
+            check_world(histories_of(self.ports, self.world.fleet), record, self.ports.outbox)
+            self._checked = now
+
+    def teardown(self) -> None:
+        """Let the world calm down: nothing may be left open, undelivered, or otherwise than the ledger says."""
+        self.world.notifier.refusal = None
+        for model in self.world.fleet:
+            self.world.training[model] = Training()
+            self.world.metrics.set(model, "accuracy", 0.97)
+        for pause in (timedelta(seconds=21), timedelta(hours=2), timedelta(days=3), timedelta(hours=2)):
+            self.world.now += pause
+            for _ in range(4):  # an hour of messages at twenty a turn
+                assert self.processes["first"].tick(), "a calm turn did not come to its end"
+        self.rules_hold()
+        self._nothing_is_left()
+
+    def _nothing_is_left(self) -> None:
+        for history in histories_of(self.ports, self.world.fleet):
+            state, job = history.state, history.state.open_job
+            assert job is None or job.created_at > self.world.now - timedelta(days=1), f"{job} was left open"
+            assert state.rollback is None, f"the rollback of {state.model} was left open"
+            assert state.start is None, f"the request of {state.model} was left lying"
+            known = state.champion.version.version if state.champion else None
+            found = alias_of(self.ports.registry, state.model)
+            agreed = found == known if state.conflict is None else state.conflict == (found or "none")
+            assert agreed, f"{state.model}: {found} serves, the ledger says {known}, conflict {state.conflict}"
+        waiting = self.ports.outbox.due(self.world.now)
+        assert not waiting, f"notices were left: {waiting}"
+
+
+def _last(state: ModelState) -> str:
+    """The job asked for, or opened last."""
+    if state.start is not None:
+        return state.start.job_id
+    return state.last_job.job_id if state.last_job else "none"
+
+
+def _size(record: Record) -> tuple[int, ...]:
+    return (len(record.moves), len(record.scorings), record.started.total(), record.delivered.total())

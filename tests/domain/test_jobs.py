@@ -1,0 +1,62 @@
+"""The table a job moves along."""
+
+from datetime import datetime
+
+import pytest
+from domain_world import DAY, NOW
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoretrain.domain.jobs import IllegalTransition, JobStatus, RetrainingJob, TriggerType
+from autoretrain.ports.values import TimeWindow
+
+# As the plan has it, written down a second time.
+TABLE = {
+    "pending": {"running", "failed", "cancelled"},
+    "running": {"validation", "failed", "cancelled"},
+    "validation": {"deploying", "completed", "failed", "cancelled"},
+    "deploying": {"completed", "failed", "cancelled"},
+    "completed": set(),
+    "failed": set(),
+    "cancelled": set(),
+}
+
+
+def job(status: JobStatus = JobStatus.PENDING, at: datetime = NOW) -> RetrainingJob:
+    training, holdout = TimeWindow(at - 40 * DAY, at - 30 * DAY), TimeWindow(at - 30 * DAY, at)
+    return RetrainingJob("j", "m", TriggerType.DRIFT, status, at, "PSI", training, holdout, stalled="away")
+
+
+@pytest.mark.parametrize("before", JobStatus)
+@pytest.mark.parametrize("after", JobStatus)
+def test_moves_along_the_table_and_nowhere_else(before: JobStatus, after: JobStatus) -> None:
+    if after.value in TABLE[before.value]:
+        moved = job(before).with_status(after)
+        assert (moved.status, moved.stalled) == (after, "")
+    else:
+        with pytest.raises(IllegalTransition, match=f"cannot go from {before.value} to {after.value}"):
+            job(before).with_status(after)
+
+
+@given(st.lists(st.sampled_from(JobStatus), max_size=12))
+def test_whatever_is_tried_ends_in_a_final_state_that_stays(tries: list[JobStatus]) -> None:
+    current, ended = job(), None
+    for status in tries:
+        try:
+            current = current.with_status(status)
+        except IllegalTransition:
+            continue
+        assert ended is None, "it moved after its end"
+        ended = current.status if current.status.final else None
+    assert current.is_open == (ended is None)
+
+
+def test_final_states() -> None:
+    final = {status.value for status in JobStatus if status.final}
+    assert final == {"completed", "failed", "cancelled"}
+
+
+def test_each_attempt_has_its_own_run() -> None:
+    from dataclasses import replace
+
+    assert [replace(job(), attempt=n).run_key for n in (1, 2)] == ["j/train/1", "j/train/2"]

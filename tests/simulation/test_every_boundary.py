@@ -1,0 +1,193 @@
+"""One full life, broken at every single call of a port: nothing is lost, and nothing happens twice.
+
+Not sampled: for every call that the unbroken life makes, and every way in which it can go wrong.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from functools import cache
+from itertools import count
+
+import pytest
+
+from autoretrain.domain import requests
+from autoretrain.domain.config import TriggerConfig
+from autoretrain.domain.sealing import Draft
+from autoretrain.domain.spec import ModelSpec, TrainingSpec
+from autoretrain.domain.state import ModelState, fold
+from autoretrain.entrypoints.testing.invariants import check_world
+from autoretrain.entrypoints.testing.simulation import LEASE_SECONDS, Process
+from autoretrain.entrypoints.testing.simulated_world import (
+    Fault,
+    Mishap,
+    Training,
+    World,
+    histories_of,
+)
+from autoretrain.ports.errors import AutoRetrainError, JobAlreadyOpen, Refused
+
+MODEL = "churn"
+Ask = Callable[[ModelState], Draft]
+
+
+def spec() -> ModelSpec:
+    return ModelSpec(
+        name=MODEL,
+        rule="performance",
+        trigger=TriggerConfig(evaluation_window_days=10, training_window_days=30),
+        min_rows=10,
+        min_holdout_rows=10,
+        training=TrainingSpec(command=("train",)),
+    )
+
+
+class Life:
+    """A model's life under one controller, with at most one mishap in it.
+
+    What is repeated after the mishap is what a supervisor would do (start the process again) and a person
+    (ask again, if they got no answer).
+    """
+
+    def __init__(self, mishap: Mishap | None = None, at: int = 0) -> None:
+        self.world = World({MODEL: spec()})
+        self.ports = self.world.ports()
+        self.process = Process(self.world, self.ports, "main")
+        self.other = Process(self.world, self.ports, "other")
+        self.process.faults.plan({} if mishap is None else {at: mishap})
+
+    def run(self) -> "Life":
+        self.world.serve(MODEL, 0.62)
+        self.until_done(lambda: self.process.run(lambda c: c.enrol([MODEL], self.world.now)))
+        for step in (self.promotion, self.approval, self.rollback, self.rejection, self.cancellation):
+            step()
+            self.world.now += timedelta(days=2)
+            self.world.add_rows(MODEL)
+        return self
+
+    def promotion(self) -> None:
+        self.world.metrics.set(MODEL, "accuracy", 0.8)
+        self.world.training[MODEL] = Training(boundary=0.58)
+        self.turn()
+        self.world.metrics.set(MODEL, "accuracy", 0.97)
+        self.turn()
+
+    def approval(self) -> None:
+        self.world.training[MODEL] = Training(boundary=0.53)
+        self.ask(lambda state: requests.ask_start(state, "ann", {}, "new data"))
+        self.ask(lambda state: requests.ask_approve(state, str(last(state)), "ann", "fine", 0.01))
+
+    def rollback(self) -> None:
+        self.ask(lambda state: requests.ask_rollback(state, "ann", "complaints"))
+
+    def rejection(self) -> None:
+        self.world.training[MODEL] = Training(boundary=0.5)
+        self.ask(lambda state: requests.ask_start(state, "ann", {}, "try"))
+        self.ask(lambda state: requests.ask_reject(state, str(last(state)), "ann", "not now"))
+
+    def cancellation(self) -> None:
+        self.world.training[MODEL] = Training("hangs")
+        self.ask(lambda state: requests.ask_start(state, "ann", {}, "try"))
+        self.ask(lambda state: requests.ask_cancel(state, str(last(state)), "ann", "it hangs"))
+        self.world.now += timedelta(seconds=2)
+        self.turn()  # a run takes a moment to end
+
+    def ask(self, ask: Ask) -> None:
+        seq = self.state.head.seq
+        kind = ask(self.state).kind
+
+        def put() -> bool:
+            if any(entry.kind == kind for entry in self.ports.ledger.read(MODEL, seq)):
+                return True  # it was heard, though the answer was lost
+            return self.process.run(lambda c: c.request(MODEL, ask, self.world.now))
+
+        self.until_done(put)
+        self.turn()
+
+    def turn(self) -> None:
+        met = self.process.faults.met
+        self.until_done(self.process.tick)
+        if self.process.faults.met > met:  # what was not seen is seen at the next looks
+            for pause in (LEASE_SECONDS + 1, 3601):
+                self.world.now += timedelta(seconds=pause)
+                self.until_done(self.process.tick)
+
+    def take_over(self) -> None:
+        """The other controller makes a turn while ours stands still, and ours does not know of it."""
+        self.world.now += timedelta(seconds=LEASE_SECONDS + 1)
+        self.other.tick()
+        self.world.now += timedelta(seconds=LEASE_SECONDS + 1)
+        self.process.faults.overtaken = True
+
+    def until_done(self, act: Callable[[], bool]) -> None:
+        for _ in range(4):
+            if act():
+                return
+            self.world.now += timedelta(seconds=LEASE_SECONDS + 1)
+        raise AssertionError("it did not get through, though only one call went wrong")
+
+    @property
+    def state(self) -> ModelState:
+        return fold(MODEL, self.ports.ledger.read(MODEL))
+
+    @property
+    def outcome(self) -> dict[str, object]:
+        """What must be the same, whatever went wrong on the way. Times and ids may differ."""
+        state = self.state
+        champion = state.champion
+        return {
+            "jobs": [
+                (job.trigger_type, job.status, job.outcome, job.deployed, job.rolled_back_at is not None)
+                for job in state.jobs.values()
+            ],
+            "champion": champion and champion.version.digest,
+            "alias": self.world.registry.aliases[MODEL],
+            "withdrawn": sorted(state.quarantined),
+            "versions": [version.digest for version in self.world.registry.versions[MODEL]],
+            "moves": [(move.before, move.after) for move in self.world.record.moves],
+            "kinds": Counter(e.kind for e in self.ports.ledger.read(MODEL) if e.kind in DECISIVE),
+            "runs": len(self.world.record.started),
+            "told": sorted(n.event for n in self.world.record.notices if self.world.record.delivered[n.id]),
+        }
+
+
+DECISIVE = {"job.opened", "candidate.found", "job.decided", "promotion.done", "rollback.done", "job.closed"}
+
+
+def last(state: ModelState) -> str:
+    return state.last_job.job_id if state.last_job else "none"
+
+
+@cache
+def unbroken() -> Life:
+    return Life().run()
+
+
+def test_the_unbroken_life_has_everything_in_it() -> None:
+    outcome = unbroken().outcome
+    assert [job[1].value for job in outcome["jobs"]] == ["completed", "completed", "completed", "cancelled"]
+    assert outcome["moves"] == [(None, "1"), ("1", "2"), ("2", "3"), ("3", "2")]
+    assert outcome["runs"] == 4
+    check(unbroken())
+
+
+def check(life: Life) -> None:
+    check_world(histories_of(life.ports, life.world.fleet), life.world.record, life.ports.outbox)
+
+
+@pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.name.lower())
+def test_a_fault_at_any_call_changes_nothing_in_the_end(fault: Fault) -> None:
+    for at in range(unbroken().process.faults.calls):
+        life = Life(fault, at).run()
+        assert life.process.faults.met == 1
+        assert life.outcome == unbroken().outcome, f"{fault.value}, at call {at}"
+        check(life)
+
+
+def test_a_pause_at_any_call_in_which_another_takes_over_changes_nothing_in_the_end() -> None:
+    for at in range(unbroken().process.faults.calls):
+        life = Life()
+        life.process.faults.plan({at: life.take_over})
+        assert life.run().outcome == unbroken().outcome, f"paused at call {at}"
+        check(life)
