@@ -58,7 +58,9 @@ class SubprocessCompute:
             pending. ``None`` for the number of processors.
         grace_seconds: Time between asking a run to end (SIGTERM) and killing it.
         log_bytes: At least so much of a run's newest output is kept, and at most twice as much.
-        python: Interpreter that runs the supervisor.
+        python: Interpreter that runs the supervisor, and commands that name just ``python``: on the path of a
+            service there often is another one, or none.
+        base: Where the relative working directory of a run starts.
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class SubprocessCompute:
         grace_seconds: float = 10.0,
         log_bytes: int = 1_000_000,
         python: str = sys.executable,
+        base: Path = Path(),
     ) -> None:
         self._directory = directory.absolute()
+        self._base = base.absolute()
         self._max_parallel = max_parallel or os.cpu_count() or 1
         self._grace_seconds = grace_seconds
         self._log_bytes = log_bytes
@@ -147,11 +151,12 @@ class SubprocessCompute:
 
     def _order(self, wanted: dict[str, Any]) -> dict[str, object]:
         """What the supervisor is told: the request, and how this instance wants it done."""
-        directory = wanted["directory"]
+        directory, (program, *arguments) = wanted["directory"], wanted["command"]
         slots = [str(self._directory / "slots" / str(number)) for number in range(self._max_parallel)]
         return {
             "run": wanted,
-            "directory": None if directory is None else os.path.abspath(directory),
+            "command": [self._python if program == "python" else program, *arguments],
+            "directory": None if directory is None else str(self._base / directory),
             "slots": slots,
             "grace_seconds": self._grace_seconds,
             "log_bytes": self._log_bytes,

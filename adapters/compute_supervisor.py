@@ -253,7 +253,7 @@ class _Command:
         self._selector = selectors.DefaultSelector()
         self._wakeup = self._wake_on_signals()
         self._process = subprocess.Popen(
-            wanted["command"],
+            order["command"],
             cwd=order["directory"] or _own_directory(run),
             env={**os.environ, **wanted["environment"], TOKEN: token},
             stdin=subprocess.DEVNULL,
@@ -476,7 +476,7 @@ class _Supervisor:
 
 
 def _why_not_started(order: Mapping[str, Any], error: Exception) -> str:
-    program, directory = order["run"]["command"][0], order["directory"]
+    program, directory = order["command"][0], order["directory"]
     if directory and not os.path.isdir(directory):
         return f"cannot start {program}: the working directory {directory} does not exist"
     if isinstance(error, FileNotFoundError):

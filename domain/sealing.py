@@ -84,7 +84,7 @@ def digest_of(value: Any) -> str:
 
 def load(text: str) -> Any:
     """Return the value of a canonical text, with tagged numbers restored."""
-    return _restored(json.loads(text))
+    return _restored(json.loads(text, parse_int=_number))
 
 
 def timestamp(at: datetime) -> str:
@@ -197,6 +197,11 @@ def _plain_number(value: int | float) -> int | float | str:
     if math.isinf(value):
         return "float:Infinity" if value > 0 else "float:-Infinity"
     return value
+
+
+def _number(digits: str) -> int | float:
+    """A number written without a point: beyond what is tagged it was a float, shortened to its digits."""
+    return int(digits) if abs(int(digits)) <= _LARGEST_INT else float(digits)
 
 
 def _restored(value: Any) -> Any:

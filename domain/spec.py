@@ -27,7 +27,7 @@ class TrainingSpec(BaseModel):
 
     Attributes:
         command: Program and arguments; the training contract reaches it as environment variables.
-        directory: Working directory; relative to the settings file.
+        directory: Working directory, relative to the settings file.
         deadline_seconds: A run that takes longer is ended and has failed.
         max_attempts: How often a run that was lost is started anew.
         parameters: Training configuration passed to every run; a request's own values win.
@@ -36,7 +36,7 @@ class TrainingSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     command: tuple[str, ...] = Field(min_length=1)
-    directory: str | None = None
+    directory: str = "."
     deadline_seconds: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
     max_attempts: int = Field(default=3, ge=1, le=20)
     parameters: dict[str, Any] = Field(default_factory=dict)

@@ -43,6 +43,7 @@ def _compute(settings: Settings) -> Any:
         settings.state_dir / "runs",
         max_parallel=compute.max_parallel,
         grace_seconds=compute.grace_seconds,
+        base=settings.base,
     )
 
 

@@ -21,6 +21,7 @@ from ..domain.state import ModelState, fold
 from ..ports.errors import ConfigurationError, Problem, Refused, UnknownJob, UnknownModel
 from ..ports.ledger import Ledger
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
+from .settings_file import FILE_NAME as FILE_NAME
 
 LEDGER_FILE = "ledger.db"
 

@@ -52,7 +52,8 @@ class RunStatus:
     Attributes:
         state: Where it stands; ``ABSENT`` when no such key was ever submitted.
         reason: Why it failed or was lost, in words; empty otherwise.
-        exit_code: Exit status of the command; ``None`` while it runs or when it is unknown.
+        exit_code: Exit status of the command, 128 + n when signal n ended it; ``None`` while it runs or when
+            it is unknown.
         seconds: How long it has run, or ran; ``None`` before it starts.
     """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...ports.errors import ConfigurationError, Problem
 from ...ports.values import TimeWindow
 from ..demo.plant import Heater, Regime, write_rows
-from ..settings import FILE_NAME
+from ..settings_file import FILE_NAME
 
 MODEL = "heat_predictor_v2"
 

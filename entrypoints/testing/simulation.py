@@ -40,7 +40,7 @@ LEASE_SECONDS = 20.0
 MODELS = st.sampled_from(["churn", "fraud"])
 CONTROLLERS = st.sampled_from(["first", "second"])
 BOUNDARIES = st.sampled_from([0.5, 0.53, 0.58, 0.62, 0.8])
-MISHAPS = st.dictionaries(st.integers(0, 45), st.sampled_from(Fault), max_size=2)
+MISHAPS = st.just({}) | st.dictionaries(st.integers(0, 45), st.sampled_from(Fault), min_size=1, max_size=2)
 """Faults by number of the call; most turns take some ten calls, one with a whole job in it about fifty."""
 
 
@@ -135,11 +135,12 @@ class RetrainingMachine(RuleBasedStateMachine):
         self.world.serve("churn", boundary)
         self.processes["first"].run(lambda c: c.enrol(["churn", "fraud"], self.world.now))
 
-    @rule(by=st.sampled_from([timedelta(seconds=1), timedelta(seconds=6), timedelta(seconds=21),
-                              timedelta(hours=1), timedelta(hours=30), timedelta(days=8)]))  # fmt: skip
-    def time_passes(self, by: timedelta) -> None:
-        """Nothing happens for a while."""
-        self.world.now += by
+    @rule(by=st.sampled_from([1, 6, 21, 3600, 30 * 3600, 8 * 86400]), calm=st.booleans())
+    def time_passes(self, by: int, calm: bool) -> None:
+        """Seconds to days go by; in calm times the first controller makes its turn then."""
+        self.world.now += timedelta(seconds=by)
+        if calm:
+            self.processes["first"].tick()
 
     @rule(model=MODELS)
     def rows_arrive(self, model: str) -> None:
@@ -191,6 +192,15 @@ class RetrainingMachine(RuleBasedStateMachine):
     @rule(name=CONTROLLERS, mishaps=MISHAPS)
     def tick(self, name: str, mishaps: dict[int, Fault]) -> None:
         """A controller makes a turn, in which something may go wrong."""
+        self.processes[name].tick(mishaps)
+
+    @rule(model=MODELS, name=CONTROLLERS, boundary=BOUNDARIES, mishaps=MISHAPS)
+    def retrain(self, model: str, name: str, boundary: float, mishaps: dict[int, Fault]) -> None:
+        """A day later the metric is bad, the training works, and a controller makes a turn."""
+        self.world.now += timedelta(hours=25)
+        self.world.add_rows(model)
+        self.world.metrics.set(model, "accuracy", 0.8)
+        self.world.training[model] = Training(boundary=boundary)
         self.processes[name].tick(mishaps)
 
     @rule(name=CONTROLLERS)
@@ -253,13 +263,15 @@ class RetrainingMachine(RuleBasedStateMachine):
         self.ask(model, lambda state: requests.ask_release(state, label, "ann", "fixed"), mishaps)
 
     def ask(self, model: str, ask: Callable[[ModelState], Draft], mishaps: Mapping[int, Mishap]) -> None:
-        """Put a request. A wrong one is refused, and changes nothing."""
+        """Put a request, and let a controller make a turn. A wrong request is refused, and changes nothing."""
         person = self.processes["person"]
         before = self.ports.ledger.read(model)
         try:
             person.run(lambda controller: controller.request(model, ask, self.world.now), mishaps)
         except (Refused, JobAlreadyOpen, UnknownJob):
             assert self.ports.ledger.read(model) == before, "a refused request changed the ledger"
+            return
+        self.processes["first"].tick(mishaps)
 
     # -- what must hold -----------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from autoretrain.domain.config import TriggerConfig
 from autoretrain.domain.jobs import TriggerType
 from autoretrain.domain.spec import ModelSpec, PromotionSpec, TrainingSpec
-from autoretrain.domain.triggers import DriftRule, PerformanceRule, ScheduleRule
+from autoretrain.domain.triggers import DriftRule, ManualRule, PerformanceRule, ScheduleRule
 
 REGRESSOR: dict[str, Any] = {
     "task": "regression", "metric": "mae", "threshold": 2.0, "promotion": {"floor": 0.5},
@@ -165,6 +165,7 @@ class TestRules:
             "performance": PerformanceRule("accuracy", 0.92, "up", 30 * day, 7, timedelta(hours=3), 0.0),
             "drift": DriftRule(0.25, 30 * day, 90 * day, 7),
             "schedule": ScheduleRule("0 0 * * 0", "Asia/Tokyo"),
+            "manual": ManualRule(),
         }
 
     def test_ones_own_triggers_propose_unless_the_rule_places_them(self) -> None:

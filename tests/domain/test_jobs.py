@@ -1,5 +1,6 @@
 """The table a job moves along."""
 
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -57,6 +58,4 @@ def test_final_states() -> None:
 
 
 def test_each_attempt_has_its_own_run() -> None:
-    from dataclasses import replace
-
     assert [replace(job(), attempt=n).run_key for n in (1, 2)] == ["j/train/1", "j/train/2"]

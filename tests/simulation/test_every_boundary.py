@@ -58,7 +58,7 @@ class Life:
         self.process.faults.plan({} if mishap is None else {at: mishap})
 
     def run(self) -> "Life":
-        self.world.serve(MODEL, 0.62)
+        self.world.serve(MODEL, 0.64)
         self.until_done(lambda: self.process.run(lambda c: c.enrol([MODEL], self.world.now)))
         for step in (self.promotion, self.approval, self.rollback, self.rejection, self.cancellation):
             step()
@@ -135,20 +135,26 @@ class Life:
     def outcome(self) -> dict[str, object]:
         """What must be the same, whatever went wrong on the way. Times and ids may differ."""
         state = self.state
-        champion = state.champion
+        champion, record = state.champion, self.world.record
         return {
             "jobs": [
-                (job.trigger_type, job.status, job.outcome, job.deployed, job.rolled_back_at is not None)
+                (
+                    job.trigger_type,
+                    job.status,
+                    job.decision and (job.decision.outcome, job.decision.rule),
+                    job.deployed,
+                    job.rolled_back_at is not None,
+                )
                 for job in state.jobs.values()
             ],
             "champion": champion and champion.version.digest,
             "alias": self.world.registry.aliases[MODEL],
             "withdrawn": sorted(state.quarantined),
             "versions": [version.digest for version in self.world.registry.versions[MODEL]],
-            "moves": [(move.before, move.after) for move in self.world.record.moves],
+            "moves": [(move.before, move.after) for move in record.moves],
             "kinds": Counter(e.kind for e in self.ports.ledger.read(MODEL) if e.kind in DECISIVE),
-            "runs": len(self.world.record.started),
-            "told": sorted(n.event for n in self.world.record.notices if self.world.record.delivered[n.id]),
+            "runs": len(record.started),
+            "told": Counter(n.event for n in record.notices if record.delivered[n.id] and n.event != "unknown_lasting"),
         }
 
 

@@ -1,4 +1,4 @@
-"""Trains heat_predictor_v2; AutoRetrain runs this command, with the rows and the MLflow run in its environment."""
+"""Trains heat_predictor_v2. AutoRetrain runs it, with the rows and the MLflow run in its environment."""
 
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline

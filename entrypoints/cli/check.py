@@ -1,0 +1,66 @@
+"""``check``: what the triggers say now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .context import Session, pass_session
+from .output import json_option, print_json
+from .progress import waiting
+
+if TYPE_CHECKING:
+    from ...domain.verdict import Verdict
+    from ..pipeline import AutoRetrainPipeline
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option(
+    "--timeout",
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Wait so long at most for observations that are being computed.",
+)
+@json_option
+@pass_session
+def check(session: Session, model: str | None, timeout: float, as_json: bool) -> None:
+    """Say whether MODEL, or every model, should be retrained now, and why. Starts nothing.
+
+    Exit code 0 whenever there is an answer: yes, no or unknown.
+    """
+    pipeline = session.pipeline()
+    models = sorted(pipeline.settings.models) if model is None else [model]
+    rows = []
+    for name in models:
+        with waiting(f"looking at {name}"):
+            rows.append(_judged(pipeline, name, timeout))
+        if not as_json:
+            _print(rows[-1])
+    if as_json:
+        print_json(rows)
+
+
+def _judged(pipeline: AutoRetrainPipeline, model: str, timeout: float) -> dict[str, Any]:
+    """The verdict of a model's rule, and those of the triggers in it."""
+    verdict = pipeline.judge(model, timeout=timeout)
+    spec = pipeline.settings.models[model]
+    names = dict.fromkeys(leaf.name for leaf in spec.combined_rule().leaves())
+    triggers = {name: pipeline.judge(model, name, timeout) for name in names}
+    return {"model": model, "rule": spec.rule, "verdict": verdict, "triggers": triggers}
+
+
+def _print(row: dict[str, Any]) -> None:
+    verdict: Verdict = row["verdict"]
+    wanted = {"yes": "retraining is due", "no": "no retraining is due", "unknown": "unknown"}
+    click.echo(f"{row['model']}: {wanted[verdict.answer.value]} (rule: {row['rule']})")
+    for name, judged in row["triggers"].items():
+        click.echo(f"    {name}: {judged.answer.value}: {judged.reason}")
+        for key, value in judged.evidence.items():
+            click.echo(f"        {key}: {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,71 @@
+"""What the global options say, and the way from there to the library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ..pipeline import AutoRetrainPipeline
+    from ..reading import Installation
+
+_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+@dataclass(frozen=True)
+class Session:
+    """One call of the program.
+
+    Attributes:
+        settings: Settings file as given; ``None`` looks for it.
+        actor: Who asks; ``None`` takes the user's name.
+        verbose: How often ``-v`` was given.
+    """
+
+    settings: str | None
+    actor: str | None
+    verbose: int
+
+    def pipeline(self, kind: str = "library", **ports: Any) -> AutoRetrainPipeline:
+        """The library, over the checked settings.
+
+        Args:
+            kind: What this process is, for the lease.
+            **ports: Replacements by port name.
+
+        Raises:
+            ConfigurationError: Settings that cannot be used.
+        """
+        from ..pipeline import AutoRetrainPipeline
+
+        self.log()
+        return AutoRetrainPipeline(settings=self.settings, actor=self.actor, kind=kind, **ports)
+
+    def installation(self) -> Installation:
+        """The light reading path, for commands that only look.
+
+        Raises:
+            ConfigurationError: There are no settings that could be read.
+        """
+        from ..reading import Installation
+
+        return Installation(self.settings)
+
+    def log(self, quiet: bool = True) -> None:
+        """Send the log to standard error.
+
+        Args:
+            quiet: Only warnings of ours, unless ``-v`` was given; others' libraries are held to warnings
+                below ``-vv``.
+        """
+        import logging
+
+        levels = [logging.WARNING if quiet else logging.INFO, logging.INFO, logging.DEBUG]
+        logging.basicConfig(format=_FORMAT, level=logging.INFO if self.verbose > 1 else logging.WARNING)
+        logging.getLogger("autoretrain").setLevel(levels[min(self.verbose, 2)])
+
+
+pass_session = click.make_pass_decorator(Session)
+"""Hands a command its ``Session`` as the first argument."""

@@ -1,0 +1,52 @@
+"""A job as ``show`` explains it: trigger and evidence, windows, runs, scores, decision and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .look import standing
+from .output import minute, print_json
+
+if TYPE_CHECKING:
+    from ...domain.explain import Moment
+    from ...domain.jobs import RetrainingJob
+    from ..reading import Installation
+
+
+def show_job(installation: Installation, prefix: str, as_json: bool) -> None:
+    """Print a job.
+
+    Args:
+        installation: Where to read.
+        prefix: The job, or the beginning of its identity.
+        as_json: Print ``{"job": …, "timeline": […]}``; the job is null before it is opened.
+
+    Raises:
+        UnknownJob: There is no such job.
+        Refused: Several jobs begin so.
+    """
+    model, job_id = installation.find_job(prefix)
+    job, moments = installation.job(model, job_id), installation.timeline(model, job_id)
+    if as_json:
+        print_json({"job": job, "job_id": job_id, "model": model, "timeline": moments})
+        return
+    click.echo(f"Job {job_id} of {model}: {_state(job)}")
+    for moment in moments:
+        _print_moment(moment)
+
+
+def _state(job: RetrainingJob | None) -> str:
+    if job is None:
+        return "asked for, not opened yet"
+    detail = standing(job)
+    return f"{job.status.value}, {detail}" if detail else job.status.value
+
+
+def _print_moment(moment: Moment) -> None:
+    by = "" if moment.actor == "controller" else f"  ({moment.actor})"
+    click.echo(f"\n{minute(moment.at)[:-4]}:{moment.at:%S}  {moment.title}{by}")
+    for detail in moment.details:
+        for line in detail.splitlines():
+            click.echo(f"    {line}")

@@ -1,0 +1,154 @@
+"""``jobs``, ``show`` and ``audit verify``: the commands that only look. They read the ledger and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .context import Session, pass_session
+from .output import json_option, minute, percent, print_columns, print_json
+
+if TYPE_CHECKING:
+    from ...domain.jobs import RetrainingJob
+    from ...domain.state import ModelState
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1), help="At most so many.")
+@json_option
+@pass_session
+def jobs(session: Session, model: str | None, limit: int, as_json: bool) -> None:
+    """List jobs, newest first; all models', or those of MODEL."""
+    installation = session.installation()
+    states = installation.states() if model is None else [installation.state(model)]
+    found = [job for state in states for job in state.jobs.values()]
+    found.sort(key=lambda job: (job.created_at, job.job_id), reverse=True)
+    asked = [state for state in states if state.start]
+    if as_json:
+        rows = [_requested(state) for state in asked] + [summary_of(job) for job in found]
+        print_json(rows[:limit])
+        return
+    lines = [_request_line(state) for state in asked] + [_line(job) for job in found]
+    if not lines:
+        click.echo("no jobs yet; a trigger opens one, or 'autoretrain start MODEL'")
+        return
+    print_columns(("JOB", "MODEL", "TRIGGER", "STATE", "OPENED", "GAIN", "OUTCOME"), lines[:limit])
+    if len(lines) > limit:
+        click.echo(f"… and {len(lines) - limit} more: --limit")
+
+
+@click.command()
+@click.argument("job_or_model")
+@json_option
+@pass_session
+def show(session: Session, job_or_model: str, as_json: bool) -> None:
+    """Explain a job as a timeline, or say how a model stands.
+
+    A job may be named by the beginning of its identity, when no other job begins so.
+    """
+    installation = session.installation()
+    if job_or_model in installation.models():
+        from .model_view import show_model
+
+        show_model(installation, job_or_model, as_json)
+    else:
+        from .job_view import show_job
+
+        show_job(installation, job_or_model, as_json)
+
+
+@click.group()
+def audit() -> None:
+    """Check the record of what happened."""
+
+
+@audit.command()
+@json_option
+@pass_session
+def verify(session: Session, as_json: bool) -> None:
+    """Walk every stream of the ledger; name the first entry of each that was edited, removed or moved.
+
+    Exit code 2 when one was found.
+    """
+    installation = session.installation()
+    faults = installation.faults()
+    if as_json:
+        print_json(faults)
+    for fault in () if as_json else faults:
+        click.echo(f"{fault.model}: entry {fault.seq}: {fault.reason}", err=True)
+    if not faults and not as_json:
+        entries = sum(state.head.seq for state in installation.states())
+        click.echo(f"all whole: {len(installation.models())} streams, {entries} entries")
+    click.get_current_context().exit(2 if faults else 0)
+
+
+def summary_of(job: RetrainingJob) -> dict[str, Any]:
+    """The keys of a job in a list; the same for every job."""
+    return {
+        "job_id": job.job_id,
+        "model": job.model_name,
+        "trigger": job.trigger_type,
+        "status": job.status,
+        "created_at": job.created_at,
+        "completed_at": job.completed_at,
+        "candidate": job.candidate.version if job.candidate else None,
+        "improvement": job.improvement_pct,
+        "decision": job.decision.outcome if job.decision else None,
+        "deployed": job.deployed,
+        "awaiting_until": job.awaiting_until,
+        "rolled_back_at": job.rolled_back_at,
+        "reason": job.reason,
+        "outcome": standing(job),
+    }
+
+
+def standing(job: RetrainingJob) -> str:
+    """How a job ended, or what it waits for; empty while it simply goes on."""
+    if not job.is_open:
+        taken_back = f"; rolled back {minute(job.rolled_back_at)}" if job.rolled_back_at else ""
+        return f"{job.outcome}{taken_back}"
+    if job.cancelled_by:
+        return f"being cancelled, asked by {job.cancelled_by}"
+    if job.awaiting_until and job.approval is None:
+        return f"waits for approval until {minute(job.awaiting_until)}"
+    return f"waits: {job.stalled}" if job.stalled else ""
+
+
+def _requested(state: ModelState) -> dict[str, Any]:
+    """A job that was asked for and is not opened yet, under the same keys."""
+    assert state.start is not None  # noqa: S101  (the caller chose those)
+    keys = ("created_at", "completed_at", "candidate", "improvement", "decision", "awaiting_until")
+    return {
+        **dict.fromkeys(keys),
+        "job_id": state.start.job_id,
+        "model": state.model,
+        "trigger": "manual",
+        "status": "pending",
+        "deployed": False,
+        "rolled_back_at": None,
+        "reason": state.start.reason,
+        "outcome": f"asked for by {state.start.actor}, not opened yet",
+    }
+
+
+def _request_line(state: ModelState) -> tuple[str, ...]:
+    row = _requested(state)
+    return (row["job_id"][:8], row["model"], row["trigger"], row["status"], "", "", row["outcome"])
+
+
+def _line(job: RetrainingJob) -> tuple[str, ...]:
+    return (
+        job.job_id[:8],
+        job.model_name,
+        job.trigger_type.value,
+        job.status.value,
+        minute(job.created_at),
+        percent(job.improvement_pct),
+        _short(standing(job)),
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 90 else f"{text[:89]}…"

@@ -1,0 +1,118 @@
+"""The command line: the group, its lazily loaded commands, and what an error looks like.
+
+Exit codes: 0 the question was answered, or the thing done; 1 it could not be done now, and trying again may
+help; 2 somebody has to change something first; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from ...ports.errors import AutoRetrainError, Temporary
+from .context import Session
+
+TRY_AGAIN, CHANGE_SOMETHING, INTERRUPTED = 1, 2, 130
+
+_HOMES = {
+    "init": "projects",
+    "demo": "projects",
+    "doctor": "doctor",
+    "check": "check",
+    "start": "jobs",
+    "wait": "jobs",
+    "run": "run",
+    "jobs": "look",
+    "show": "look",
+    "approve": "jobs",
+    "reject": "jobs",
+    "cancel": "jobs",
+    "rollback": "champions",
+    "override": "champions",
+    "audit": "look",
+}
+"""Module of each command, in the order in which a user meets them."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for; none imports anything heavy then."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands, in the order of their use."""
+        return list(_HOMES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; ``None`` for an unknown name."""
+        if cmd_name not in _HOMES:
+            return None
+        module = import_module(f".{_HOMES[cmd_name]}", __package__)
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--settings",
+    metavar="FILE",
+    help="Settings file, or a directory that holds autoretrain.toml.  [default: $AUTORETRAIN_SETTINGS, then "
+    "this directory]",
+)
+@click.option("--actor", metavar="NAME", help="Who asks, for the record.  [default: your user name]")
+@click.option("-v", "--verbose", count=True, help="Say more; -vv shows tracebacks, too.")
+@click.version_option(package_name="autoretrain", message="%(package)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, settings: str | None, actor: str | None, verbose: int) -> None:
+    """Watch models in production, retrain them, judge the candidates, promote them or say why not."""
+    ctx.obj = Session(settings, actor, verbose)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command.
+
+    Args:
+        arguments: The command line, without the program's name.
+
+    Returns:
+        The exit code; everything that went wrong has been said on standard error.
+    """
+    try:
+        code = cli.main(list(arguments), prog_name="autoretrain", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return CHANGE_SOMETHING
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read us has gone; nor must the interpreter's last flush complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _report(error, "-vv" in arguments)
+    return code if isinstance(code, int) else 0
+
+
+def _report(error: Exception, with_traceback: bool) -> int:
+    """Say what went wrong, a line a problem, and which exit code that is."""
+    if with_traceback:
+        traceback.print_exception(error, file=sys.stderr)
+    if isinstance(error, AutoRetrainError):
+        for line in str(error).splitlines():
+            click.echo(f"autoretrain: {line}", err=True)
+        return TRY_AGAIN if isinstance(error, Temporary) else CHANGE_SOMETHING
+    hint = "" if with_traceback else "; -vv shows where"
+    click.echo(f"autoretrain: unexpected {type(error).__name__}: {error}{hint}", err=True)
+    return TRY_AGAIN
+
+
+def main() -> None:
+    """Entry point of the program ``autoretrain``."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

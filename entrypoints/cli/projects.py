@@ -1,0 +1,52 @@
+"""``init`` and ``demo``: a first project, and a first tour."""
+
+from __future__ import annotations
+
+from glob import glob
+from pathlib import Path
+
+import click
+
+from .context import Session, pass_session
+from .progress import waiting
+
+directory_type = click.Path(file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("directory", type=directory_type, default=".")
+def init(directory: Path) -> None:
+    """Write a project into DIRECTORY: settings, training script, data, and a champion to retrain."""
+    from ..project import create
+
+    with waiting("writing the project and training its champion"):
+        written = create(directory)
+    for name in written:
+        click.echo(directory / name)
+    into = "" if directory == Path() else f"cd {directory}; "
+    click.echo(f"next: {into}autoretrain check")
+
+
+@click.command()
+@click.option("--csv", "patterns", multiple=True, metavar="FILES", help="Your own table; globs, repeatable.")
+@click.option("--label", metavar="COLUMN", help="Label column of that table.")
+@click.option("--time", "time", metavar="COLUMN", help="Time column of that table.")
+@click.option("--directory", type=directory_type, default="demo-project", show_default=True, help="Where.")
+@click.option("--open/--no-open", "open_page", default=True, show_default=True, help="Open the page it writes.")
+@pass_session
+def demo(
+    session: Session,
+    patterns: tuple[str, ...],
+    label: str | None,
+    time: str | None,
+    directory: Path,
+    open_page: bool,
+) -> None:
+    """Take a small fleet through its life in minutes: drift, retraining, promotion, rejection, rollback."""
+    from .. import demo as tour
+
+    session.log()
+    files = [Path(name) for pattern in patterns for name in sorted(glob(pattern)) or [pattern]]
+    if bool(files) != bool(label):
+        raise click.UsageError("--csv and --label go together")
+    tour.run(directory, csv=files, label=label, time=time, open_page=open_page)

@@ -1,0 +1,86 @@
+"""``run``: the controller, as a process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from .context import Session, pass_session
+
+if TYPE_CHECKING:
+    from ...adapters.telemetry_prometheus import PrometheusTelemetry
+    from ..service import Service, StopSignal
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="One turn of the loop, then end.")
+@click.option(
+    "--until-idle",
+    is_flag=True,
+    help="End when nothing is left to do before the next regular look; jobs that wait for approval stay.",
+)
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    help="Address of /metrics and /healthz; port 0 takes a free one, '' none.  [default: controller.listen of "
+    "the settings; none with --once and --until-idle]",
+)
+@pass_session
+def run(session: Session, once: bool, until_idle: bool, listen: str | None) -> None:
+    """Watch the fleet: look, retrain, judge, promote, until SIGTERM or Ctrl-C.
+
+    Only one runs on a state directory. What a signal interrupts is finished first; what a crash interrupts is
+    taken up by the next run.
+    """
+    from ...adapters.telemetry_prometheus import PrometheusTelemetry
+    from ..service import Service, StopSignal, exclusive, release_quietly
+
+    if once and until_idle:
+        raise click.UsageError("--once and --until-idle exclude one another")
+    session.log(quiet=False)
+    telemetry = PrometheusTelemetry()
+    pipeline = session.pipeline("run", telemetry=telemetry)
+    if listen is None:
+        listen = "" if once or until_idle else pipeline.settings.controller.listen
+    with ExitStack() as stack:
+        stack.enter_context(exclusive(pipeline.settings.state_dir))
+        stop = stack.enter_context(StopSignal())
+        service = Service(pipeline, stop.wait)
+        stack.enter_context(_status(listen, service, telemetry))
+        stack.callback(release_quietly, pipeline)
+        click.echo(f"watching {service.start()} models", err=True)
+        _turn(service, stop, once, until_idle)
+
+
+def _turn(service: Service, stop: StopSignal, once: bool, until_idle: bool) -> None:
+    if once:
+        report = service.once()
+        held = "" if report.holds_lease else "; another process holds the lease"
+        click.echo(f"looked at {len(report.looked)} models{held}")
+    elif until_idle:
+        idle = service.until_idle()
+        click.echo("idle" if idle else "stopped before it was idle")
+    else:
+        service.forever()
+
+
+@contextmanager
+def _status(address: str, service: Service, telemetry: PrometheusTelemetry) -> Iterator[None]:
+    """Serve metrics and health while the block runs, if there is an address."""
+    if not address:
+        yield
+        return
+    from http import HTTPStatus
+
+    from ..server import Page, StatusServer, health_page
+
+    pages = {
+        "/metrics": lambda: Page(HTTPStatus.OK, telemetry.content_type, telemetry.render()),
+        "/healthz": lambda: health_page(service.health()),
+    }
+    with StatusServer(address, pages) as server:
+        click.echo(f"listening on {server.url} (/metrics, /healthz)", err=True)
+        yield

@@ -1,0 +1,167 @@
+"""The rules that never bend, and then the model's own policy."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from domain_world import DAY, GOOD, HOUR, NOW, POOR, scored, snapshot, spec_of, version
+
+from autoretrain.domain.jobs import Approval, JobStatus, RetrainingJob, TriggerType
+from autoretrain.domain.judgement import judge, judge_approval, needs_person
+from autoretrain.domain.promotion import APPROVAL, FIRST_CHAMPION, SAFETY, SEED_POINT, Decision, Outcome
+from autoretrain.domain.spec import ModelSpec
+from autoretrain.domain.state import Champion, ModelState
+from autoretrain.domain.validation import validate
+from autoretrain.ports.scorer import Scores
+from autoretrain.ports.values import TimeWindow
+
+SPEC = spec_of()
+STATE = ModelState("m", champion=Champion(version("1"), None, None))
+HOLDOUT = TimeWindow(NOW - 30 * DAY, NOW)
+JOB = RetrainingJob(
+    "j", "m", TriggerType.PERFORMANCE, JobStatus.VALIDATION, NOW, "low",
+    TimeWindow(NOW - 120 * DAY, HOLDOUT.start), HOLDOUT, champion=version("1"), candidate=version("2"),
+)  # fmt: skip
+YES = Approval(True, "ann", "looks fine")
+
+
+def decided(
+    scores: Scores | None = None, job: RetrainingJob = JOB, state: ModelState = STATE, spec: ModelSpec = SPEC
+) -> Decision:
+    result = validate(spec, version("2"), snapshot(HOLDOUT), scores or scored(), NOW)
+    return judge(spec, state, job, result)
+
+
+def approved(
+    approval: Approval = YES, scores: Scores | None = None, job: RetrainingJob = JOB, state: ModelState = STATE
+) -> Decision:
+    result = validate(SPEC, version("2"), snapshot(HOLDOUT), scores or scored(), NOW)
+    return judge_approval(SPEC, state, job, result, approval)
+
+
+QUARANTINED = replace(STATE, quarantined={version("2").digest: "5"})
+WITHDRAWN = replace(STATE, withdrawn_at=NOW)
+OVERLAP = replace(JOB, training_window=TimeWindow(NOW - 120 * DAY, HOLDOUT.start + HOUR))
+SEEN_BY_CHAMPION = replace(JOB, champion=version("1", trained_on=TimeWindow(NOW - 99 * DAY, NOW - 29 * DAY)))
+COPY = replace(JOB, candidate=version("2", digest=version("1").digest))
+BARRED: list[tuple[dict[str, Any], Outcome, str]] = [
+    ({"scores": scored({**GOOD, "accuracy": 0.84})}, Outcome.REJECT, "below the floor"),
+    ({"scores": scored({**GOOD, "accuracy": None})}, Outcome.INCONCLUSIVE, "is unknown"),
+    ({"scores": scored(rows=5)}, Outcome.INCONCLUSIVE, "only 5 labelled rows"),
+    ({"scores": scored(identical=True)}, Outcome.REJECT, "no change"),
+    ({"job": COPY}, Outcome.REJECT, "no change"),
+    ({"job": OVERLAP}, Outcome.REJECT, "overlaps the candidate's training rows"),
+    ({"job": SEEN_BY_CHAMPION}, Outcome.REJECT, "overlaps the champion's training rows"),
+    ({"state": QUARANTINED}, Outcome.REJECT, "same model as version 5, which was rolled back"),
+    ({"state": WITHDRAWN}, Outcome.REJECT, "its data ends before the rollback of 2026-03-04 12:00"),
+]
+
+
+@pytest.mark.parametrize(("case", "outcome", "why"), BARRED)
+@pytest.mark.parametrize("trigger", TriggerType)
+def test_no_trigger_passes_the_rules_that_never_bend(
+    case: dict[str, Any], outcome: Outcome, why: str, trigger: TriggerType
+) -> None:
+    job = replace(case.get("job", JOB), trigger_type=trigger)
+    decision = decided(**{**case, "job": job})
+    assert (decision.outcome, decision.rule) == (outcome, SAFETY)
+    assert why in decision.reason
+
+
+@pytest.mark.parametrize(("case", "outcome", "why"), BARRED)
+def test_no_person_passes_them_either(case: dict[str, Any], outcome: Outcome, why: str) -> None:
+    decision = approved(**case)
+    assert (decision.outcome, decision.rule) == (outcome, SAFETY)
+    assert why in decision.reason
+
+
+@pytest.mark.parametrize("state", [QUARANTINED, WITHDRAWN])
+def test_a_persons_override_lets_a_withdrawn_model_back(state: ModelState) -> None:
+    assert approved(replace(YES, override=True), state=state).outcome is Outcome.PROMOTE
+
+
+@pytest.mark.parametrize(("case", "outcome", "why"), BARRED[:7])
+def test_an_override_is_about_nothing_else(case: dict[str, Any], outcome: Outcome, why: str) -> None:
+    decision = approved(replace(YES, override=True), **case)
+    assert decision.outcome is outcome
+    assert why in decision.reason
+
+
+@pytest.mark.parametrize("after", [HOUR, 30 * DAY])
+def test_data_that_goes_on_after_the_rollback_is_new(after: Any) -> None:
+    assert decided(state=replace(STATE, withdrawn_at=NOW - after)).outcome is Outcome.PROMOTE
+
+
+def test_windows_that_touch_do_not_overlap() -> None:
+    touching = replace(JOB, champion=version("1", trained_on=TimeWindow(NOW - 99 * DAY, HOLDOUT.start)))
+    assert decided(job=touching).outcome is Outcome.PROMOTE
+
+
+class TestByPolicy:
+    def test_a_better_candidate_is_promoted(self) -> None:
+        decision = decided()
+        assert (decision.outcome, decision.rule) == (Outcome.PROMOTE, SEED_POINT)
+        assert decision.numbers["rows"] == 1000
+        assert decision.numbers["metric"] == "f1"
+
+    def test_one_that_is_not_better_enough_is_rejected(self) -> None:
+        assert decided(scored(GOOD, {**POOR, "f1": 0.94})).outcome is Outcome.REJECT
+
+    def test_an_unknown_comparison_is_inconclusive(self) -> None:
+        assert decided(scored({**GOOD, "f1": None})).outcome is Outcome.INCONCLUSIVE
+
+    def test_the_metric_and_its_direction_are_the_specs(self) -> None:
+        spec = spec_of(
+            task="regression", metric="mae", threshold=2.0, promotion={"floor": 0.5, "min_improvement": 0.25}
+        )
+        better = scored({"mae": 1.5, "r2": 0.9}, {"mae": 2.0, "r2": 0.8})
+        worse = scored({"mae": 2.5, "r2": 0.9}, {"mae": 2.0, "r2": 0.8})
+        assert decided(better, spec=spec).outcome is Outcome.PROMOTE
+        assert decided(worse, spec=spec).outcome is Outcome.REJECT
+
+    def test_a_first_champion_needs_the_floor_alone(self) -> None:
+        first = replace(JOB, champion=None)
+        decision = decided(scored(GOOD, None), job=first, state=ModelState("m"))
+        assert (decision.outcome, decision.rule) == (Outcome.PROMOTE, FIRST_CHAMPION)
+        assert decision.numbers["champion"] is None
+
+    def test_a_job_by_hand_proposes_whatever_the_improvement(self) -> None:
+        by_hand = replace(JOB, trigger_type=TriggerType.MANUAL)
+        decision = decided(scored(POOR, GOOD), job=by_hand)
+        assert (decision.outcome, decision.rule) == (Outcome.PROMOTE, APPROVAL)
+        assert decision.numbers == {"metric": "f1", "candidate": 0.88, "champion": 0.95, "rows": 1000}
+
+
+class TestNeedsPerson:
+    def test_by_hand_always(self) -> None:
+        spec = spec_of(promotion={"first_champion": "floor"})
+        assert needs_person(spec, replace(JOB, trigger_type=TriggerType.MANUAL))
+
+    @pytest.mark.parametrize(("policy", "needed"), [("approval", True), ("floor", False)])
+    def test_for_a_first_champion_as_set(self, policy: str, needed: bool) -> None:
+        spec = spec_of(promotion={"first_champion": policy})
+        assert needs_person(spec, replace(JOB, champion=None)) is needed
+        assert not needs_person(spec, JOB)
+
+
+class TestByAPerson:
+    def test_approved(self) -> None:
+        decision = approved(scores=scored(POOR, GOOD))
+        assert (decision.outcome, decision.rule) == (Outcome.PROMOTE, APPROVAL)
+        assert decision.reason == "approved by ann: looks fine"
+        assert approved(replace(YES, reason="")).reason == "approved by ann"
+
+    def test_rejected(self) -> None:
+        decision = approved(replace(YES, approved=False))
+        assert (decision.outcome, decision.reason) == (Outcome.REJECT, "rejected by ann: looks fine")
+
+    @pytest.mark.parametrize(("least", "outcome"), [(0.05, Outcome.PROMOTE), (0.1, Outcome.REJECT)])
+    def test_approved_with_a_minimum(self, least: float, outcome: Outcome) -> None:
+        decision = approved(replace(YES, min_improvement=least))
+        assert (decision.outcome, decision.rule) == (outcome, SEED_POINT)
+        assert decision.numbers["approved_by"] == "ann"
+
+    def test_a_minimum_means_nothing_without_a_champion(self) -> None:
+        first = replace(JOB, champion=None)
+        decision = approved(replace(YES, min_improvement=0.5), scored(GOOD, None), first, ModelState("m"))
+        assert decision.outcome is Outcome.PROMOTE

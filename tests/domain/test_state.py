@@ -1,0 +1,149 @@
+"""The fold: what the ledger says is what happened."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from domain_world import DAY, NOW, Story, version
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoretrain.domain.jobs import IllegalTransition, JobStatus
+from autoretrain.domain.plan import ChampionSeen, NothingSeen, Trouble
+from autoretrain.domain.requests import ask_adopt, ask_approve, ask_cancel, ask_reject, ask_release, ask_rollback, ask_start
+from autoretrain.domain.sealing import Draft, seal, verify
+from autoretrain.domain.state import KINDS, ModelState, fold
+from autoretrain.ports.errors import Permanent
+
+
+def long_story() -> Story:
+    """A life in which every kind of entry occurs."""
+    story = Story(enrolled=NOW).serving().opened()
+    story.sees(Trouble("disk full", temporary=True))  # job.stalled
+    story.running().trained().judged().deployed()
+    story.asked(lambda s: ask_rollback(s, "ann", "it is worse"))
+    story.sees(ChampionSeen(version("2")))
+    story.sees(ChampionSeen(version("1")))
+    story.sees(story.idle(version("7")))  # champion.conflict
+    story.asked(lambda s: ask_adopt(s, "ann", "that was me"))
+    story.sees(story.idle(version("1")))  # champion.restored
+    story.asked(lambda s: ask_release(s, "2", "bob", "it was fine"))
+    story.asked(lambda s: ask_rollback(s, "ann", "again"))
+    story.sees(ChampionSeen(version("9")))  # rollback.failed
+    story.sees(story.idle(version("1"), accuracy=None))  # look.changed
+    story.sees(story.idle(version("1"), NOW + 2 * DAY, accuracy=None), NOW + 2 * DAY)  # unknown.lasting
+    story.by_hand(NOW + 3 * DAY)
+    story.asked(lambda s: ask_reject(s, story.job_id, "bob", "not now"))
+    story.sees(NothingSeen())
+    story.by_hand(NOW + 4 * DAY)
+    story.asked(lambda s: ask_approve(s, story.job_id, "bob", "fine", override=True))
+    story.sees(NothingSeen())
+    story.asked(lambda s: ask_start(s, "ann", {}, "again"))
+    start = story.state.start
+    assert start is not None
+    return story.asked(lambda s: ask_cancel(s, start.job_id, "ann", "no"))
+
+
+STORY = long_story()
+
+
+def test_the_story_tells_every_kind() -> None:
+    assert KINDS - set(STORY.kinds) == set()
+    assert verify("m", STORY.entries) is None
+
+
+@given(st.integers(0, len(STORY.entries)))
+def test_a_fold_goes_on_where_it_stopped(place: int) -> None:
+    half = fold("m", STORY.entries[:place])
+    assert fold("m", STORY.entries[place:], half) == fold("m", STORY.entries) == STORY.state
+
+
+@given(st.integers(0, len(STORY.entries)))
+def test_there_is_never_more_than_one_open_job(place: int) -> None:
+    state = fold("m", STORY.entries[:place])
+    assert sum(job.is_open for job in state.jobs.values()) <= 1
+    assert state.head.seq == place
+
+
+def test_nothing_is_known_of_an_empty_stream() -> None:
+    assert fold("m", ()) == ModelState("m")
+
+
+@pytest.mark.parametrize("change", [{"kind": "job.teleported"}, {"v": 2}])
+def test_what_is_newer_than_the_program_is_refused(change: dict[str, object]) -> None:
+    entry = replace(STORY.entries[0], **change)  # type: ignore[arg-type]
+    with pytest.raises(Permanent, match="is newer than this program; upgrade autoretrain"):
+        fold("m", [entry])
+
+
+def test_an_entry_against_the_table_is_refused() -> None:
+    story = Story().serving().promoted()
+    closed = Draft("job.closed", {"job_id": story.job_id, "status": "failed", "reason": "again"})
+    with pytest.raises(IllegalTransition, match="cannot go from completed to failed"):
+        story.told(closed)
+
+
+class TestAJob:
+    def test_is_opened_with_its_evidence(self) -> None:
+        job = Story().serving().opened().state.open_job
+        assert job is not None
+        assert job.status is JobStatus.PENDING
+        assert job.reason == "accuracy 0.8000 is below the threshold of 0.92"
+        assert job.evidence["value"] == 0.8
+        assert job.metrics_before == {"accuracy": 0.8}
+        assert job.champion == version("1")
+        assert (job.created_at, job.started_at, job.training) == (NOW, None, None)
+
+    def test_collects_what_happens_to_it(self) -> None:
+        story = Story().serving().opened().running(NOW + DAY)
+        job = story.state.open_job
+        assert job is not None
+        assert (job.status, job.attempt, job.started_at) == (JobStatus.RUNNING, 1, NOW + DAY)
+        job = story.trained().judged(at=NOW + DAY).state.open_job
+        assert job is not None
+        assert (job.status, job.candidate) == (JobStatus.DEPLOYING, version("2"))
+        assert job.improvement_pct == pytest.approx((0.95 - 0.88) / 0.88)
+        assert job.metrics_after is not None
+        assert (job.metrics_after["f1"], job.champion_metrics and job.champion_metrics["f1"]) == (0.95, 0.88)
+        story.deployed(NOW + 2 * DAY)
+        done = story.state.last_job
+        assert done is not None
+        assert (done.status, done.deployed, done.deployed_at) == (JobStatus.COMPLETED, True, NOW + 2 * DAY)
+        assert (done.completed_at, done.error_message) == (NOW + 2 * DAY, None)
+        assert story.state.open_job is None
+
+    def test_promotion_changes_the_champion(self) -> None:
+        state = Story().serving().promoted().state
+        assert state.champion is not None
+        assert (state.champion.version.version, state.champion.since) == ("2", NOW)
+        assert [champion.version.version for champion in state.served] == ["1"]
+
+    def test_a_rollback_is_noted_on_the_job_and_does_not_reopen_it(self) -> None:
+        story = Story().serving().promoted()
+        story.asked(lambda s: ask_rollback(s, "ann", "worse"))
+        story.sees(ChampionSeen(version("2")))
+        story.sees(ChampionSeen(version("1")), NOW + DAY)
+        job = story.state.last_job
+        assert job is not None
+        assert (job.status, job.rolled_back_at) == (JobStatus.COMPLETED, NOW + DAY)
+        assert dict(story.state.quarantined) == {version("2").digest: "2"}
+        assert story.state.withdrawn_at == NOW + DAY
+
+
+def test_a_schedule_remembers_its_slot() -> None:
+    story = Story(enrolled=NOW - 7 * DAY).serving()
+    story.sees(story.idle(version("1")))
+    assert story.state.last_job is not None
+    assert story.state.last_job.trigger_type.value == "scheduled"
+    assert story.state.last_slot == NOW.replace(day=1, hour=0)
+
+
+def test_entries_hold_json_that_any_language_reads() -> None:
+    for entry in STORY.entries:
+        assert isinstance(json.loads(entry.data), dict)
+
+
+def test_the_same_story_is_sealed_to_the_same_bytes() -> None:
+    again = long_story()
+    assert again.entries == STORY.entries
+    assert seal("m", again.state.head, (Draft("x"),), NOW) == seal("m", STORY.state.head, (Draft("x"),), NOW)
