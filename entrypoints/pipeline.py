@@ -51,7 +51,7 @@ _T = TypeVar("_T")
 PORTS = tuple(field.name for field in fields(Ports))
 """Names under which a port can be replaced."""
 
-_PAUSE = 0.1  # seconds between two looks at something that is being computed
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5  # seconds between two looks at something that is being computed
 
 
 class AutoRetrainPipeline:
@@ -578,11 +578,12 @@ def _with_ledger(replacements: Mapping[str, Any]) -> dict[str, Any]:
 
 def _until(look: Callable[[], _T | None], timeout: float, what: str) -> _T:
     """Look until there is an answer."""
-    deadline = time.monotonic() + timeout
+    deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE
     while True:
         answer = look()
         if answer is not None:
             return answer
         if time.monotonic() >= deadline:
             raise Temporary(f"{what} took longer than {timeout:g} s; it goes on")
-        time.sleep(_PAUSE)
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)

@@ -1,6 +1,7 @@
 """What holds for every test: the Hypothesis profiles, and nothing left running."""
 
 import os
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -36,5 +37,7 @@ def _nothing_left_running() -> Iterator[None]:
     """Fail the session when a test leaves a process behind, also one that was detached from us."""
     mark = os.environ[MARK] = uuid.uuid4().hex
     yield
-    left = sorted(_started_by(mark))
+    deadline = time.monotonic() + 5  # what has just recorded its end may need a moment to be gone
+    while (left := sorted(_started_by(mark))) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert not left, "left running:\n" + "\n".join(left)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Session:
     """One call of the program.
 
@@ -24,9 +24,9 @@ class Session:
         verbose: How often ``-v`` was given.
     """
 
-    settings: str | None
-    actor: str | None
-    verbose: int
+    settings: str | None = None
+    actor: str | None = None
+    verbose: int = 0
 
     def pipeline(self, kind: str = "library", **ports: Any) -> AutoRetrainPipeline:
         """The library, over the checked settings.

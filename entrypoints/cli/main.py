@@ -14,8 +14,9 @@ from importlib import import_module
 
 import click
 
+from ... import __version__
 from ...ports.errors import AutoRetrainError, Temporary
-from .context import Session
+from .context import Session, pass_session
 
 TRY_AGAIN, CHANGE_SOMETHING, INTERRUPTED = 1, 2, 130
 
@@ -64,11 +65,11 @@ class LazyGroup(click.Group):
 )
 @click.option("--actor", metavar="NAME", help="Who asks, for the record.  [default: your user name]")
 @click.option("-v", "--verbose", count=True, help="Say more; -vv shows tracebacks, too.")
-@click.version_option(package_name="autoretrain", message="%(package)s %(version)s")
-@click.pass_context
-def cli(ctx: click.Context, settings: str | None, actor: str | None, verbose: int) -> None:
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@pass_session
+def cli(session: Session, settings: str | None, actor: str | None, verbose: int) -> None:
     """Watch models in production, retrain them, judge the candidates, promote them or say why not."""
-    ctx.obj = Session(settings, actor, verbose)
+    session.settings, session.actor, session.verbose = settings, actor, verbose
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -80,8 +81,9 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit code; everything that went wrong has been said on standard error.
     """
+    session = Session()
     try:
-        code = cli.main(list(arguments), prog_name="autoretrain", standalone_mode=False)
+        code = cli.main(list(arguments), prog_name="autoretrain", standalone_mode=False, obj=session)
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()
@@ -92,7 +94,7 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        return _report(error, "-vv" in arguments)
+        return _report(error, with_traceback=session.verbose > 1)
     return code if isinstance(code, int) else 0
 
 

@@ -38,7 +38,7 @@ def long_story() -> Story:
     story.by_hand(NOW + 4 * DAY)
     story.asked(lambda s: ask_approve(s, story.job_id, "bob", "fine", override=True))
     story.sees(NothingSeen())
-    story.asked(lambda s: ask_start(s, "ann", {}, "again"))
+    story.deployed().asked(lambda s: ask_start(s, "ann", {}, "again"))
     start = story.state.start
     assert start is not None
     return story.asked(lambda s: ask_cancel(s, start.job_id, "ann", "no"))

@@ -14,9 +14,10 @@ import pytest
 
 from autoretrain.domain import requests
 from autoretrain.domain.config import TriggerConfig
+from autoretrain.domain.controller import Controller
 from autoretrain.domain.sealing import Draft
 from autoretrain.domain.spec import ModelSpec, TrainingSpec
-from autoretrain.domain.state import ModelState, fold
+from autoretrain.domain.state import ModelState
 from autoretrain.entrypoints.testing.invariants import check_world
 from autoretrain.entrypoints.testing.simulation import LEASE_SECONDS, Process
 from autoretrain.entrypoints.testing.simulated_world import (
@@ -55,6 +56,7 @@ class Life:
         self.ports = self.world.ports()
         self.process = Process(self.world, self.ports, "main")
         self.other = Process(self.world, self.ports, "other")
+        self.observer = Controller(self.ports, self.world.fleet, "observer", monotonic=self.world.clock)
         self.process.faults.plan({} if mishap is None else {at: mishap})
 
     def run(self) -> "Life":
@@ -129,7 +131,7 @@ class Life:
 
     @property
     def state(self) -> ModelState:
-        return fold(MODEL, self.ports.ledger.read(MODEL))
+        return self.observer.state(MODEL)
 
     @property
     def outcome(self) -> dict[str, object]:

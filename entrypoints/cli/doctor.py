@@ -1,0 +1,32 @@
+"""``doctor``: what stands in the way, and what to do about it."""
+
+from __future__ import annotations
+
+import click
+
+from .context import Session, pass_session
+from .output import json_option, print_json
+from .progress import waiting
+
+
+@click.command()
+@json_option
+@pass_session
+def doctor(session: Session, as_json: bool) -> None:
+    """Check settings, state directory, ledger, MLflow, metrics, data and training commands.
+
+    Exit code 2 when there is a problem; warnings alone give 0.
+    """
+    from ..doctor import examine
+
+    session.log()
+    findings = []
+    with waiting("looking"):
+        findings = examine(session.settings)
+    if as_json:
+        print_json(findings)
+    for finding in () if as_json else findings:
+        click.echo(f"{finding.status:<8} {finding.about}: {finding.text}")
+        if finding.fix:
+            click.echo(f"{'':<8} -> {finding.fix}")
+    click.get_current_context().exit(2 if any(f.status == "problem" for f in findings) else 0)

@@ -1,0 +1,455 @@
+"""Replay five years of a real gas turbine under four retraining policies, and print one table.
+
+The task is to tell from ten sensors whether the turbine emits more than 65 mg/m³ of NOx. Time is injected; all
+else is real: the ledger, MLflow, trainings and predictions in processes of their own. See the README beside
+this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from autoretrain import AutoRetrainPipeline, JobStatus, RetrainingJob
+from autoretrain.entrypoints import training
+from autoretrain.ports.compute import RunRequest, RunState
+from autoretrain.ports.data import Snapshot, SnapshotRequest
+from autoretrain.ports.errors import AutoRetrainError, Permanent
+from autoretrain.ports.predictor import Predictions
+from autoretrain.ports.registry import ModelVersion
+from autoretrain.ports.tracking import TrainingContext
+from autoretrain.ports.values import Pending, TimeWindow
+
+HERE = Path(__file__).resolve().parent
+DATA = HERE.parent.parent.parent / "shared" / "data" / "gas_turbine"
+
+COLUMNS = ("AT", "AP", "AH", "AFDP", "GTEP", "TIT", "TAT", "TEY", "CDP", "CO", "NOX")
+LIMIT = 65.0  # mg/m³ of NOx
+START = datetime(2011, 1, 1, tzinfo=UTC)  # the records carry no times: hourly, in the order of the files
+TRAINING = timedelta(days=180)
+WINDOW = timedelta(days=30)
+PARALLEL = os.cpu_count() or 1
+
+NEVER, ALWAYS, SCHEDULE, AUTORETRAIN = "never", "every-30-days", "schedule", "autoretrain"
+POLICIES = {
+    NEVER: "never retrain",
+    ALWAYS: "retrain every 30 days, no gate (1)",
+    SCHEDULE: "retrain every 30 days, gated (2)",
+    AUTORETRAIN: "AutoRetrain, seed-point@1 (3)",
+}
+NOTES = """\
+Means over {windows} windows of 30 days that follow the first 180 days; every window is judged with the version
+that serves when it begins.
+(1) A reference outside the product's rules: trained on the latest 180 days and deployed whatever it is like.
+(2) The schedule trigger: trained on the 180 days before a holdout of 30 days; deployed when its accuracy there
+    is 0.85 or more and its F1 no worse than the champion's.
+(3) The performance trigger: when the champion's accuracy over the last 30 days is below 0.92, trained on the
+    180 days before a holdout of 30 days; deployed when its accuracy there is 0.85 or more and its F1 better by
+    5 % than the champion's."""
+
+SETTINGS = """\
+[defaults]
+positive = "1"
+
+[defaults.data]
+path = "turbine.parquet"
+time = "time"
+label = "high_nox"
+
+[defaults.trigger]
+performance_metric_threshold = 0.92
+evaluation_window_days = 30
+training_window_days = 180
+schedule_expression = "0 0 * * *"  # due at every look, and the replay looks every 30 days
+
+[defaults.training]
+command = [{python}, {script}]
+parameters = {{ max_iter = 60, random_state = 0 }}
+
+[defaults.promotion]
+policy = "seed-point@1"
+
+[models.never]
+rule = "manual"
+
+[models.every-30-days]
+rule = "manual"
+
+[models.schedule]
+rule = "schedule"
+promotion.min_improvement = 0.0
+
+[models.autoretrain]
+rule = "performance"
+promotion.min_improvement = 0.05
+"""
+
+_T = TypeVar("_T")
+
+
+@dataclass
+class Row:
+    """One line of the table.
+
+    Attributes:
+        policy: Name of the policy.
+        accuracy: Mean over the windows.
+        f1: Mean over the windows, of the class above the limit.
+        trainings: Trainings after the first.
+        promotions: Versions that went live after the first.
+        rejections: Candidates that did not, by reason.
+        failures: Jobs that failed; their reasons.
+    """
+
+    policy: str
+    accuracy: float
+    f1: float
+    trainings: int = 0
+    promotions: int = 0
+    rejections: dict[str, int] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+
+class Clock:
+    """The time of the replay. It stands still while the loop works."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        """Return the simulated time."""
+        return self.now
+
+
+class Plant:
+    """The parts of the product that the replay drives by itself: trainings outside the loop, and the scores.
+
+    Args:
+        pipeline: Its ports are used.
+    """
+
+    def __init__(self, pipeline: AutoRetrainPipeline) -> None:
+        self._ports = pipeline.ports
+        self._models = pipeline.settings.models
+
+    def train(self, model: str, windows: Sequence[TimeWindow], say: Say) -> list[str]:
+        """Train once a window, side by side, through the product's tracker and compute.
+
+        Returns:
+            The name of each training, by which ``register`` finds its version.
+        """
+        names = [f"{model}-{window.end:%Y-%m-%d}" for window in windows]
+        tasks = list(zip(names, windows, strict=True))
+        for number, name in enumerate(names):
+            for ahead, window in tasks[number : number + PARALLEL]:
+                self._submit(model, ahead, window)
+            say(f"{model}: training {number + 1} of {len(names)}")
+            _wait(lambda name=name: self._trained(name))  # type: ignore[misc]
+        return names
+
+    def _submit(self, model: str, name: str, window: TimeWindow) -> None:
+        """Start a training; one that was started before is left alone."""
+        spec = self._models[model].training
+        rows = self._ports.data.snapshot(SnapshotRequest(model, window))
+        run = self._ports.tracker.open_run(TrainingContext(model, name, 1, spec.parameters, rows, None))
+        environment = {
+            training.MODEL_NAME: model,
+            training.JOB_ID: name,
+            training.ATTEMPT: "1",
+            training.TRAINING_CONFIG: json.dumps(spec.parameters),
+            training.DATA: rows.uri,
+            training.LABEL: str(rows.label),
+            training.TIME: rows.time,
+            training.FEATURES: json.dumps(rows.features),
+        }
+        self._ports.compute.submit(RunRequest(name, spec.command, {**run, **environment}))
+
+    def _trained(self, name: str) -> bool | None:
+        status = self._ports.compute.observe(name)
+        if not status.state.ended:
+            return None
+        if status.state is not RunState.SUCCEEDED:
+            raise Permanent(f"training {name}: {status.reason}\n{self._ports.compute.log_tail(name)}")
+        return True
+
+    def register(self, model: str, name: str) -> ModelVersion:
+        """Register what a training logged, as a version of a model."""
+        version = self._ports.registry.candidate(model, name)
+        if version is None:
+            raise Permanent(f"training {name} logged no model")
+        return version
+
+    def champions(self, models: Sequence[str]) -> dict[str, ModelVersion]:
+        """Say which version of each model serves."""
+        return dict(self._ports.registry.champions(models))
+
+    def serve(self, version: ModelVersion) -> None:
+        """Let a first version serve."""
+        self._ports.registry.set_champion(version, None)
+
+    def ask(self, version: ModelVersion, window: TimeWindow) -> tuple[Snapshot, Predictions | Pending]:
+        """Ask for a version's predictions for the rows of a window; they are computed once."""
+        rows = self._ports.data.snapshot(SnapshotRequest(version.model, window))
+        return rows, self._ports.predictor.predict(version, rows)
+
+    def score(self, version: ModelVersion, window: TimeWindow) -> tuple[float, float]:
+        """Accuracy and F1 of a version in a window.
+
+        Raises:
+            Permanent: One of them is not defined there.
+        """
+
+        def look() -> tuple[Snapshot, Predictions] | None:
+            rows, predictions = self.ask(version, window)
+            return None if isinstance(predictions, Pending) else (rows, predictions)
+
+        rows, predictions = _wait(look)
+        scores = self._ports.scorer.score(self._models[version.model].scoring, rows, predictions)
+        accuracy, f1 = scores.candidate["accuracy"], scores.candidate["f1"]
+        if accuracy is None or f1 is None:
+            raise Permanent(f"window from {window.start:%Y-%m-%d}: {dict(scores.unknown)}")
+        return accuracy, f1
+
+    def means(
+        self, policy: str, serving: Sequence[ModelVersion], windows: Sequence[TimeWindow], say: Say
+    ) -> tuple[float, float]:
+        """Mean accuracy and F1 of the versions that served, each in its own window."""
+        pairs = list(zip(serving, windows, strict=True))
+        scores = []
+        for number, pair in enumerate(pairs):
+            for ahead in pairs[number : number + PARALLEL]:
+                self.ask(*ahead)
+            say(f"{policy}: scoring window {number + 1} of {len(pairs)}")
+            scores.append(self.score(*pair))
+        accuracies, f1s = zip(*scores, strict=True)
+        return sum(accuracies) / len(scores), sum(f1s) / len(scores)
+
+
+Say = Callable[[str], None]
+
+
+def replay(home: Path, policies: Sequence[str], count: int, say: Say) -> list[Row]:
+    """Replay the first windows under some policies.
+
+    Args:
+        home: Directory with ``autoretrain.toml`` and the table.
+        policies: Names of the policies.
+        count: Number of windows.
+        say: Takes a line of progress.
+
+    Returns:
+        One row a policy.
+    """
+    begin = START + TRAINING
+    windows = [TimeWindow(begin + number * WINDOW, begin + (number + 1) * WINDOW) for number in range(count)]
+    clock = Clock(begin)
+    pipeline = AutoRetrainPipeline(settings=home, clock=clock, actor="replay")
+    plant = Plant(pipeline)
+    rows = []
+    if ALWAYS in policies:
+        rows.append(_always(plant, windows, say))
+    if watched := [policy for policy in policies if policy != ALWAYS]:
+        rows += _watched(pipeline, plant, clock, watched, windows, say)
+    return sorted(rows, key=lambda row: list(POLICIES).index(row.policy))
+
+
+def _always(plant: Plant, windows: Sequence[TimeWindow], say: Say) -> Row:
+    """Train before every window on the latest 180 days, and let it serve: the reference without a gate."""
+    names = plant.train(ALWAYS, [TimeWindow(window.start - TRAINING, window.start) for window in windows], say)
+    serving = [plant.register(ALWAYS, name) for name in names]
+    return Row(ALWAYS, *plant.means(ALWAYS, serving, windows, say), len(names), len(names))
+
+
+def _watched(
+    pipeline: AutoRetrainPipeline,
+    plant: Plant,
+    clock: Clock,
+    models: Sequence[str],
+    windows: Sequence[TimeWindow],
+    say: Say,
+) -> list[Row]:
+    """Let the product's loop look once at the start of every window, over one fleet of all policies."""
+    (first,) = plant.train(models[0], [TimeWindow(START, windows[0].start)], say)
+    for model in models:
+        plant.serve(plant.register(model, first))
+    served: dict[str, list[ModelVersion]] = {model: [] for model in models}
+    for number, window in enumerate(windows):
+        clock.now = window.start
+        say(f"{', '.join(models)}: window {number + 1} of {len(windows)}")
+        for model, version in _look(pipeline, plant, models, window).items():
+            served[model].append(version)
+    pipeline.release()
+    jobs = list(pipeline.job_history.values())
+    return [
+        _row(
+            model,
+            plant.means(model, served[model], windows, say),
+            [job for job in jobs if job.model_name == model],
+        )
+        for model in models
+    ]
+
+
+def _look(
+    pipeline: AutoRetrainPipeline, plant: Plant, models: Sequence[str], window: TimeWindow
+) -> dict[str, ModelVersion]:
+    """One turn of the loop, and the end of the jobs it opened; return who serves then."""
+    for model in models:
+        pipeline.judge(model)  # waits for the champion's predictions, so that the tick need not
+    pipeline.tick()
+    open_jobs = [job.job_id for job in pipeline.job_history.values() if job.is_open]
+    if open_jobs:
+        for version in plant.champions(models).values():
+            plant.ask(version, window)  # most of them go on serving: predicted while the trainings run
+    for job_id in open_jobs:
+        pipeline.wait(job_id)
+    return plant.champions(models)
+
+
+def _row(policy: str, means: tuple[float, float], jobs: Sequence[RetrainingJob]) -> Row:
+    return Row(
+        policy,
+        *means,
+        trainings=sum(job.started_at is not None for job in jobs),
+        promotions=sum(job.deployed for job in jobs),
+        rejections=dict(Counter(reason for job in jobs if (reason := _rejection(job)))),
+        failures=[job.outcome for job in jobs if job.status is JobStatus.FAILED],
+    )
+
+
+def _rejection(job: RetrainingJob) -> str:
+    """Why a candidate was not promoted, in a word or two; empty when it was, or was never judged."""
+    if job.deployed or job.decision is None or job.validation is None:
+        return ""
+    if job.validation.verdict.is_no:
+        return "floor"
+    if job.decision.rule.startswith("seed-point"):
+        return "improvement"
+    return job.decision.reason.partition(":")[0]
+
+
+def write_home(home: Path, data: Path) -> int:
+    """Write settings and table of the replay.
+
+    Args:
+        home: Directory to write to; made when missing.
+        data: Directory of the yearly files.
+
+    Returns:
+        How many windows the table holds.
+
+    Raises:
+        Permanent: The data is absent, or not what was expected.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as compute
+    import pyarrow.csv as csv
+    import pyarrow.parquet as parquet
+
+    files = sorted(data.glob("gt_*.csv"))
+    if not files:
+        raise Permanent(f"there is no data: {data} has no gt_*.csv (--data names another folder)")
+    types = csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.float64()), include_columns=COLUMNS)
+    try:
+        table = pa.concat_tables([csv.read_csv(file, convert_options=types) for file in files])
+    except (pa.ArrowException, KeyError) as error:
+        raise Permanent(f"the data in {data} cannot be read: {error}") from error
+    times = [START + timedelta(hours=hour) for hour in range(table.num_rows)]
+    label = compute.greater(table["NOX"], LIMIT).cast(pa.int64())
+    table = table.drop_columns("NOX").append_column("high_nox", label).add_column(0, "time", [times])
+    home.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(table, home / "turbine.parquet")
+    quoted = {"python": json.dumps(sys.executable), "script": json.dumps(str(HERE / "train.py"))}
+    (home / "autoretrain.toml").write_text(SETTINGS.format(**quoted), encoding="utf-8")
+    return (timedelta(hours=table.num_rows) - TRAINING) // WINDOW
+
+
+def table_of(rows: Sequence[Row], windows: int) -> str:
+    """Lay the rows out for a terminal."""
+    lines = [f"{'policy':<36}{'accuracy':>9}{'F1':>7}{'trainings':>11}{'promotions':>12}  rejections"]
+    for row in rows:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(row.rejections.items()))
+        lines.append(
+            f"{POLICIES[row.policy]:<36}{row.accuracy:>9.3f}{row.f1:>7.3f}"
+            f"{row.trainings:>11}{row.promotions:>12}  {reasons or '-'}"
+        )
+        lines += [f"    failed: {failure}" for failure in row.failures]
+    return "\n".join([*lines, "", NOTES.format(windows=windows)])
+
+
+def _wait(look: Callable[[], _T | None]) -> _T:
+    while (answer := look()) is None:
+        time.sleep(0.05)
+    return answer
+
+
+def _progress(text: str) -> None:
+    """Show where the replay is, on a terminal only."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _home(keep: Path | None) -> Iterator[Path]:
+    """The directory of the replay: kept where the user says, or removed at the end."""
+    if keep is not None:
+        if keep.exists() and any(keep.iterdir()):
+            raise Permanent(f"{keep} is not empty: a replay starts afresh, name another folder")
+        yield keep
+        return
+    with tempfile.TemporaryDirectory(prefix="gas-turbine-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--data", type=Path, default=DATA, metavar="DIR", help="folder of the yearly files")
+    parser.add_argument("--windows", type=int, metavar="N", help="replay the first N windows only")
+    parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES), help="which rows")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="keep ledger, MLflow and settings in DIR, to be explored"
+    )
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the command; 2 means that arguments or data cannot be used, 1 that the replay failed."""
+    arguments = _arguments()
+    # Processes, not threads, fill the processors here: a training takes one.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        with _home(arguments.keep) as home:
+            try:
+                available = write_home(home, arguments.data)
+                count = available if arguments.windows is None else arguments.windows
+                if not 1 <= count <= available:
+                    raise Permanent(f"--windows {count}: the data has {available} windows")
+            except Permanent as error:
+                print(error, file=sys.stderr)
+                return 2
+            rows = replay(home, list(dict.fromkeys(arguments.policies)), count, _progress)
+            _progress("")
+    except AutoRetrainError as error:
+        print(f"the replay failed: {error}", file=sys.stderr)
+        return 1
+    if arguments.json:
+        print(json.dumps({"windows": count, "rows": [asdict(row) for row in rows]}, indent=2))
+    else:
+        print(table_of(rows, count))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
