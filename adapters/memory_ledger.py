@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import deque
@@ -154,7 +155,8 @@ class MemoryObservations:
         for look in looks:
             kept = self._looks.get(look.model, deque())
             others = [other for other in kept if other.at != look.at]
-            self._looks[look.model] = deque(sorted([*others, look], key=_time), maxlen=self._keep)
+            copy = replace(look, data=json.loads(json.dumps(look.data)))  # what any store would keep: JSON
+            self._looks[look.model] = deque(sorted([*others, copy], key=_time), maxlen=self._keep)
 
     def recent(self, model: str, after: datetime | None = None) -> Sequence[Look]:
         """Looks of a model, oldest first."""

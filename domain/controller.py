@@ -26,7 +26,7 @@ from .idle import situation_of
 from .jobs import RetrainingJob, TriggerType
 from .notices import notices_of
 from .plan import RETRY, Act, CancelRun, Phase, Plan, Seen, SetChampion, SubmitTraining, Trouble, phase_of
-from .sealing import Draft, canonical, digest_of, seal
+from .sealing import Draft, canonical, digest_of, plain, seal
 from .spec import ModelSpec
 from .state import ModelState, fold
 from .triggers import Rule, is_pending
@@ -76,7 +76,7 @@ class Controller:
         }
         self._world = World(ports, self.fleet, self._rules, own)
         self._states: dict[str, ModelState] = {}
-        self._trouble: dict[str, Trouble] = {}
+        self._trouble: dict[str, tuple[int, Trouble]] = {}  # met while acting, with the head it belongs to
 
     # -- what is known ------------------------------------------------------------------------------------
 
@@ -252,7 +252,11 @@ class Controller:
 
     def _gather(self, states: list[ModelState], now: datetime) -> dict[str, Seen]:
         """What each state needs; trouble met while acting is seen first."""
-        met = {s.model: self._trouble.pop(s.model) for s in states if s.model in self._trouble}
+        met = {}
+        for state in states:
+            seq, trouble = self._trouble.pop(state.model, (0, None))
+            if trouble is not None and seq == state.head.seq:  # else somebody has gone on since
+                met[state.model] = trouble
         return {**met, **self._world.look([s for s in states if s.model not in met], now)}
 
     def _step(self, state: ModelState, seen: Seen, epoch: int, now: datetime) -> bool:
@@ -299,7 +303,7 @@ class Controller:
             case SetChampion(version, expected):
                 done = self._world.ask("registry", lambda: self._set_champion(version, expected))
         if isinstance(done, Trouble):
-            self._trouble[model] = done
+            self._trouble[model] = (self._states[model].head.seq, done)
 
     def _set_champion(self, version: ModelVersion, expected: str | None) -> None:
         try:
@@ -329,7 +333,7 @@ class Controller:
         self._world.tally.verdicts.update(
             (name, str(verdict["answer"])) for name, verdict in verdicts.items()
         )
-        look = Look(state.model, now, {"verdicts": verdicts, "suppressed": plan.suppressed})
+        look = Look(state.model, now, plain({"verdicts": verdicts, "suppressed": plan.suppressed}))
         self._world.ask("observations", lambda: self.ports.observations.record([look]))
 
     def _with_looks(self, state: ModelState, drafts: tuple[Draft, ...]) -> tuple[Draft, ...]:

@@ -62,6 +62,9 @@ def _barred(
     withdrawn = "" if override else _withdrawn(state, job)
     if withdrawn:
         return Decision(Outcome.REJECT, SAFETY, withdrawn, numbers)
+    other = "" if override else _judged_against_another(state, job)
+    if other:
+        return Decision(Outcome.INCONCLUSIVE, SAFETY, other, numbers)
     champion = state.champion.version if state.champion else None
     same = champion is not None and job.candidate is not None and champion.digest == job.candidate.digest
     if same or result.identical:
@@ -77,6 +80,15 @@ def _seen_in_training(job: RetrainingJob) -> str:
     if trained_on is not None and job.holdout_window.overlaps(trained_on):
         return "the holdout overlaps the champion's training rows"
     return ""
+
+
+def _judged_against_another(state: ModelState, job: RetrainingJob) -> str:
+    """Whether the candidate would replace another version than the one it was scored beside."""
+    judged = job.champion.version if job.champion else None
+    serving = state.champion.version.version if state.champion else None
+    if judged == serving:
+        return ""
+    return f"it was judged against version {judged}, and would replace version {serving}"
 
 
 def _withdrawn(state: ModelState, job: RetrainingJob) -> str:

@@ -74,7 +74,7 @@ def canonical(value: Any) -> str:
     """
     import rfc8785
 
-    return rfc8785.dumps(_plain(value)).decode()
+    return rfc8785.dumps(plain(value)).decode()
 
 
 def digest_of(value: Any) -> str:
@@ -163,8 +163,8 @@ def _fault(model: str, head: Head, entry: Entry) -> str | None:
     return None
 
 
-def _plain(value: Any) -> Any:
-    """Reduce a value to what RFC 8785 can write."""
+def plain(value: Any) -> Any:
+    """Reduce a value to JSON values that RFC 8785 can write; see ``canonical`` for what becomes of which."""
     if isinstance(value, str):
         return f"str:{_text(value)}" if value.startswith(_TAGS) else _text(value)
     if value is None or isinstance(value, bool):
@@ -176,11 +176,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     if is_dataclass(value) and not isinstance(value, type):
-        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, Mapping):
-        return {_text(str(name)): _plain(item) for name, item in value.items()}
+        return {_text(str(name)): plain(item) for name, item in value.items()}
     if isinstance(value, Iterable):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     raise TypeError(f"the ledger cannot hold a {type(value).__name__}: {value!r}")
 
 

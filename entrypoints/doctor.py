@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -15,10 +14,11 @@ from typing import Literal
 from ..domain.idle import windows_of
 from ..domain.spec import TrainingSpec
 from ..ports.data import SnapshotRequest
-from ..ports.errors import AutoRetrainError, ConfigurationError
+from ..ports.errors import AutoRetrainError, ConfigurationError, Refused
 from ..ports.metrics import MetricQuery
 from ..ports.values import TimeWindow
 from .pipeline import AutoRetrainPipeline
+from .service import exclusive
 from .settings import Settings, load_settings
 
 _LEAST_FREE_BYTES = 1 << 30
@@ -56,7 +56,11 @@ def examine(settings: str | Path | None = None) -> list[Finding]:
     """
     try:
         checked = load_settings(settings)
-        findings = [_ok("settings", f"{len(checked.models)} models"), *_state_directory(checked), *_extras(checked)]
+        findings = [
+            _ok("settings", f"{len(checked.models)} models"),
+            *_state_directory(checked),
+            *_extras(checked),
+        ]
         if any(finding.status == "problem" for finding in findings):
             return findings
         pipeline = AutoRetrainPipeline(settings=checked)
@@ -90,14 +94,15 @@ def _state_directory(settings: Settings) -> Iterator[Finding]:
         return
     text = f"{directory} is writable, {free / (1 << 30):.1f} GiB are free"
     status: Literal["ok", "warning"] = "ok" if free >= _LEAST_FREE_BYTES else "warning"
-    yield Finding("state", status, text, "" if status == "ok" else "make room: snapshots and artefacts go there")
+    yield Finding(
+        "state", status, text, "" if status == "ok" else "make room: snapshots and artefacts go there"
+    )
 
 
 def _extras(settings: Settings) -> Iterator[Finding]:
     """Libraries that these settings need, beyond the core."""
-    asks_drift = any(
-        leaf.name == "drift" for spec in settings.models.values() for leaf in _rule_leaves(spec)
-    )
+    rules = [spec.combined_rule() for spec in settings.models.values()]
+    asks_drift = any(leaf.name == "drift" for rule in rules for leaf in rule.leaves())
     needed = [("mlflow", "mlflow"), ("sklearn", "scoring"), ("pyarrow", "scoring")]
     needed += [("evidently", "drift")] if asks_drift else []
     needed += [("slack_sdk", "slack")] if settings.adapters.notifier == "slack" else []
@@ -109,5 +114,114 @@ def _extras(settings: Settings) -> Iterator[Finding]:
         yield _ok("libraries", f"{', '.join(library for library, _ in needed)} are installed")
 
 
-def _rule_leaves(spec):
-    return spec.combined_rule().leaves()
+def _ledger(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    models = pipeline.ports.ledger.models()
+    faults = pipeline.verify_audit()
+    for fault in faults:
+        text = f"{fault.model}: entry {fault.seq}: {fault.reason}"
+        yield Finding(
+            "ledger", "problem", text, "restore the ledger from a backup, and find out who changed it"
+        )
+    if not faults:
+        yield _ok("ledger", f"{len(models)} streams, all whole")
+
+
+def _notices(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    dead = pipeline.ports.outbox.dead_letters()
+    if not dead:
+        yield _ok("notices", f"sent by {pipeline.settings.adapters.notifier}, none was given up")
+        return
+    text = f"{len(dead)} were given up, the last one ({dead[-1].notice.title}): {dead[-1].error}"
+    yield Finding("notices", "warning", text, "check adapters.notifier and its secret in the environment")
+
+
+def _registry(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    models = sorted(pipeline.settings.models)
+    champions = pipeline.ports.registry.champions(models)
+    yield _ok("mlflow", f"answers, {len(champions)} of {len(models)} models have a champion")
+    for model in models:
+        if model not in champions:
+            fix = f"set the alias 'champion' in MLflow, or train the first one: autoretrain start {model}"
+            yield Finding(f"models.{model}", "warning", "no champion serves", fix)
+
+
+def _metrics(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    """Ask for every live metric; re-scored ones need predictions, and are not worth that here."""
+    source, models = pipeline.settings.adapters.metrics, pipeline.settings.models
+    if source == "rescoring":
+        yield _ok("metrics", "from re-scoring the champion on recent labelled rows")
+        return
+    now = datetime.now(UTC)
+    window = {model: TimeWindow(now - spec.holdout, now) for model, spec in models.items()}
+    queries = [MetricQuery(model, spec.metric, window[model]) for model, spec in models.items()]
+    answers = pipeline.ports.metrics.read(queries)
+    yield _ok("metrics", f"{source} answers")
+    for answer in answers:
+        if answer.value is None:
+            where, metric = f"models.{answer.query.model}.metric", answer.query.metric
+            fix = f"check prometheus.queries.{metric} and the label of the model"
+            yield Finding(where, "warning", f"{metric} is unknown: {answer.reason}", fix)
+
+
+def _data(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    for model in pipeline.settings.models:
+        yield from _run(f"models.{model}.data", lambda p, model=model: _rows(p, model), pipeline)  # type: ignore[misc]
+
+
+def _rows(pipeline: AutoRetrainPipeline, model: str) -> Iterator[Finding]:
+    """Take the labelled rows that a job opened now would use."""
+    about, spec = f"models.{model}.data", pipeline.settings.models[model]
+    training, holdout = windows_of(spec, None, datetime.now(UTC))
+    window = TimeWindow(training.start, holdout.end)
+    rows = pipeline.ports.data.snapshot(SnapshotRequest(model, window))
+    if rows.last_at is None:
+        text = f"no labelled row since {window.start:%Y-%m-%d}"
+        yield Finding(about, "warning", text, "check data.path, the time column and its zone, and the label")
+    elif rows.last_at < holdout.start:
+        text = f"the newest labelled row is of {rows.last_at:%Y-%m-%d %H:%M} UTC, before the holdout begins"
+        yield Finding(about, "warning", text, "bring newer rows, or lengthen holdout_days")
+    else:
+        text = f"{rows.rows} labelled rows, the newest of {rows.last_at:%Y-%m-%d %H:%M} UTC"
+        yield _ok(about, f"{text}, label {rows.label}, {len(rows.features)} features")
+
+
+def _training(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    for model, spec in pipeline.settings.models.items():
+        yield _program(f"models.{model}.training", pipeline.settings.base, spec.training)
+
+
+def _program(about: str, base: Path, training: TrainingSpec) -> Finding:
+    directory = base / (training.directory or "")
+    if not directory.is_dir():
+        return Finding(about, "problem", f"there is no directory {directory}", "correct training.directory")
+    name = training.command[0]
+    found = shutil.which(str(directory / name) if "/" in name else name)
+    if found is None:
+        fix = "correct training.command: program and arguments, without a shell"
+        return Finding(about, "problem", f"the program {name} is not found", fix)
+    scripts = [word for word in training.command[1:2] if word.endswith(".py")]
+    if training.directory and any(not (directory / script).is_file() for script in scripts):
+        fix = "correct training.command or training.directory"
+        return Finding(about, "problem", f"there is no {scripts[0]} in {directory}", fix)
+    return _ok(about, f"runs {found}")
+
+
+def _controller(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    try:
+        with exclusive(pipeline.settings.state_dir):
+            pass
+    except Refused as refused:
+        yield _ok("controller", str(refused))
+    else:
+        yield Finding("controller", "warning", "none runs, so nobody watches", "start one: autoretrain run")
+
+
+_CHECKS: dict[str, Check] = {
+    "ledger": _ledger,
+    "notices": _notices,
+    "mlflow": _registry,
+    "metrics": _metrics,
+    "data": _data,
+    "training": _training,
+    "controller": _controller,
+}

@@ -60,7 +60,10 @@ class Installation:
         models, state = values.get("models", {}), values.get("state", DEFAULT_STATE)
         problems = [
             Problem(name, repr(value), f"must be {wanted}")
-            for name, value, kind, wanted in (("models", models, dict, "a table"), ("state", state, str, "a path"))
+            for name, value, kind, wanted in (
+                ("models", models, dict, "a table"),
+                ("state", state, str, "a path"),
+            )
             if not isinstance(value, kind)
         ]
         if problems:

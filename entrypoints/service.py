@@ -117,6 +117,7 @@ class Service:
         self._states = States(pipeline.ports.ledger)
         self._unfinished: set[str] = set()
         self._failures = 0
+        self._asked_wait = 0.0
         self._trouble = ""
         self._ticked_at: float | None = None
 
@@ -219,7 +220,9 @@ class Service:
         return not busy and all(map(is_at_rest, states.values()))
 
     def _was_seen(self, model: str, report: TickReport) -> bool:
-        """Whether the look of this tick was a complete one: only those are kept."""
+        """Whether the look of this tick was a complete one, as far as that is known: only those are kept."""
+        if report.errors.get("observations"):
+            return True
         before = report.at - timedelta(microseconds=1)
         return any(look.at == report.at for look in self._pipeline.ports.observations.recent(model, before))
 

@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from autoretrain.adapters.ledger_sqlite import SqliteLedger
+from autoretrain.ports.ledger import Entry
 from mlflow_store import sqlite_store
 
 _T = TypeVar("_T")
@@ -101,7 +103,7 @@ class Project:
 
     def go(self) -> None:
         """Let trainings end."""
-        (self.directory / "hold").unlink()
+        (self.directory / "hold").unlink(missing_ok=True)
 
     def command(self, *arguments: str) -> list[str]:
         """Command line of the program."""
@@ -139,12 +141,15 @@ def until(look: Callable[[], _T], seconds: float = 20.0, pause: float = 0.1) -> 
     return answer
 
 
-def kinds(project: Project, model: str = "boiler") -> Sequence[str]:
-    """Kinds of all entries of a model, in order."""
-    from autoretrain.adapters.ledger_sqlite import SqliteLedger
-
+def entries_of(project: Project, model: str = "boiler") -> Sequence[Entry]:
+    """All entries of a model, in order."""
     ledger = SqliteLedger(project.directory / ".autoretrain" / "ledger.db")
     try:
-        return [entry.kind for entry in ledger.read(model)]
+        return ledger.read(model)
     finally:
         ledger.close()
+
+
+def kinds(project: Project, model: str = "boiler") -> list[str]:
+    """Kinds of all entries of a model, in order."""
+    return [entry.kind for entry in entries_of(project, model)]

@@ -10,6 +10,7 @@ from typing import Any
 from autoretrain.domain.decide import decide
 from autoretrain.domain.idle import situation_of
 from autoretrain.domain.plan import ChampionSeen, DataSeen, IdleSeen, Plan, RunSeen, ScoresSeen, Seen
+from autoretrain.domain.requests import ask_start
 from autoretrain.domain.sealing import Draft, seal
 from autoretrain.domain.spec import ModelSpec
 from autoretrain.domain.state import ModelState, fold
@@ -156,14 +157,12 @@ class Story:
         """A whole job that ends with a new champion."""
         return self.opened(at).running(at).trained(label, at).judged(at=at).deployed(at)
 
-    def by_hand(self, at: datetime = NOW, scores: Scores | None = None) -> Story:
+    def by_hand(self, at: datetime = NOW, scores: Scores | None = None, label: str = "2") -> Story:
         """A job started by a person, up to the wait for approval."""
-        from autoretrain.domain.requests import ask_start
-
         self.asked(lambda state: ask_start(state, "ann", {"depth": 3}, "a new sensor"), at)
         known = self.state.champion
         self.sees(self.idle(known.version if known else None, at), at)
-        return self.running(at).trained(at=at).judged(scores, at)
+        return self.running(at).trained(label, at).judged(scores, at)
 
     @property
     def job_id(self) -> str:

@@ -15,7 +15,10 @@ from .progress import waiting
 @reason_option
 @pass_session
 def rollback(session: Session, model: str, to: str | None, reason: str) -> None:
-    """Take the champion of MODEL back; the version withdrawn does not come back by itself."""
+    """Take the champion of MODEL back.
+
+    The version withdrawn does not come back without ``override release``.
+    """
     pipeline = session.pipeline()
     with waiting(f"rollback of {model}"):
         serving = pipeline.rollback(model, reason, to=to)

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 @json_option
 @pass_session
 def check(session: Session, model: str | None, timeout: float, as_json: bool) -> None:
-    """Say whether MODEL, or every model, should be retrained now, and why. Starts nothing.
+    """Say whether to retrain MODEL, or any, and why.
 
+    Starts nothing.
     Exit code 0 whenever there is an answer: yes, no or unknown.
     """
     pipeline = session.pipeline()

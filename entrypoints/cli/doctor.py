@@ -13,7 +13,9 @@ from .progress import waiting
 @json_option
 @pass_session
 def doctor(session: Session, as_json: bool) -> None:
-    """Check settings, state directory, ledger, MLflow, metrics, data and training commands.
+    """Say what stands in the way, and what to do.
+
+    Checks settings, state directory, ledger, MLflow, metrics, data and training commands.
 
     Exit code 2 when there is a problem; warnings alone give 0.
     """

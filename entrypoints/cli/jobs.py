@@ -24,7 +24,7 @@ timeout_option = click.option(
 )
 
 
-class Parameter(click.ParamType):
+class Parameter(click.ParamType[Any]):
     """``name=value``; the value is JSON, or else text."""
 
     name = "name=value"

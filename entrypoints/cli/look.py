@@ -1,4 +1,4 @@
-"""``jobs``, ``show`` and ``audit verify``: the commands that only look. They read the ledger and nothing else."""
+"""``jobs``, ``show`` and ``audit verify``: the commands that only look; they read the ledger alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .context import Session, pass_session
-from .output import json_option, minute, percent, print_columns, print_json
+from .output import counted, json_option, minute, percent, print_columns, print_json
 
 if TYPE_CHECKING:
     from ...domain.jobs import RetrainingJob
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @json_option
 @pass_session
 def jobs(session: Session, model: str | None, limit: int, as_json: bool) -> None:
-    """List jobs, newest first; all models', or those of MODEL."""
+    """List jobs, newest first; of all models, or of MODEL."""
     installation = session.installation()
     states = installation.states() if model is None else [installation.state(model)]
     found = [job for state in states for job in state.jobs.values()]
@@ -68,7 +68,9 @@ def audit() -> None:
 @json_option
 @pass_session
 def verify(session: Session, as_json: bool) -> None:
-    """Walk every stream of the ledger; name the first entry of each that was edited, removed or moved.
+    """Check that no entry of the ledger was edited or lost.
+
+    Names the first bad entry of every stream.
 
     Exit code 2 when one was found.
     """
@@ -80,7 +82,7 @@ def verify(session: Session, as_json: bool) -> None:
         click.echo(f"{fault.model}: entry {fault.seq}: {fault.reason}", err=True)
     if not faults and not as_json:
         entries = sum(state.head.seq for state in installation.states())
-        click.echo(f"all whole: {len(installation.models())} streams, {entries} entries")
+        click.echo(f"all whole: {counted(entries, 'entry', 'entries')}")
     click.get_current_context().exit(2 if faults else 0)
 
 
@@ -107,8 +109,9 @@ def summary_of(job: RetrainingJob) -> dict[str, Any]:
 def standing(job: RetrainingJob) -> str:
     """How a job ended, or what it waits for; empty while it simply goes on."""
     if not job.is_open:
+        promoted = f"version {job.candidate.version} promoted: " if job.deployed and job.candidate else ""
         taken_back = f"; rolled back {minute(job.rolled_back_at)}" if job.rolled_back_at else ""
-        return f"{job.outcome}{taken_back}"
+        return f"{promoted}{job.outcome}{taken_back}"
     if job.cancelled_by:
         return f"being cancelled, asked by {job.cancelled_by}"
     if job.awaiting_until and job.approval is None:

@@ -68,3 +68,14 @@ def minute(at: datetime | None) -> str:
 def percent(value: float | None) -> str:
     """A relative improvement; empty for none."""
     return "" if value is None else f"{value:+.2%}"
+
+
+def counted(number: int, one: str, several: str = "") -> str:
+    """A number with its noun.
+
+    Args:
+        number: How many.
+        one: The noun for one.
+        several: The noun for any other number; empty adds an s.
+    """
+    return f"{number} {one if number == 1 else several or one + 's'}"

@@ -16,7 +16,10 @@ directory_type = click.Path(file_okay=False, path_type=Path)
 @click.command()
 @click.argument("directory", type=directory_type, default=".")
 def init(directory: Path) -> None:
-    """Write a project into DIRECTORY: settings, training script, data, and a champion to retrain."""
+    """Write a first project into DIRECTORY.
+
+    It has settings, a training script, data, and a champion that needs retraining.
+    """
     from ..project import create
 
     with waiting("writing the project and training its champion"):
@@ -32,7 +35,9 @@ def init(directory: Path) -> None:
 @click.option("--label", metavar="COLUMN", help="Label column of that table.")
 @click.option("--time", "time", metavar="COLUMN", help="Time column of that table.")
 @click.option("--directory", type=directory_type, default="demo-project", show_default=True, help="Where.")
-@click.option("--open/--no-open", "open_page", default=True, show_default=True, help="Open the page it writes.")
+@click.option(
+    "--open/--no-open", "open_page", default=True, show_default=True, help="Open the page it writes."
+)
 @pass_session
 def demo(
     session: Session,
@@ -42,7 +47,10 @@ def demo(
     directory: Path,
     open_page: bool,
 ) -> None:
-    """Take a small fleet through its life in minutes: drift, retraining, promotion, rejection, rollback."""
+    """Take a small fleet through its life in minutes.
+
+    Drift, retraining, promotion, rejection, a schedule, a rollback; or the same on your own table.
+    """
     from .. import demo as tour
 
     session.log()

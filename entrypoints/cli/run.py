@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .context import Session, pass_session
+from .output import counted
 
 if TYPE_CHECKING:
     from ...adapters.telemetry_prometheus import PrometheusTelemetry
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
 @click.option(
     "--listen",
     metavar="HOST:PORT",
-    help="Address of /metrics and /healthz; port 0 takes a free one, '' none.  [default: controller.listen of "
-    "the settings; none with --once and --until-idle]",
+    help="Address of /metrics and /healthz; port 0 takes a free one, '' none.  [default: the settings' "
+    "controller.listen; none with --once and --until-idle]",
 )
 @pass_session
 def run(session: Session, once: bool, until_idle: bool, listen: str | None) -> None:
-    """Watch the fleet: look, retrain, judge, promote, until SIGTERM or Ctrl-C.
+    """Watch the fleet, until SIGTERM or Ctrl-C.
+
+    Looks, retrains, judges, promotes or says why not.
 
     Only one runs on a state directory. What a signal interrupts is finished first; what a crash interrupts is
     taken up by the next run.
@@ -51,7 +54,7 @@ def run(session: Session, once: bool, until_idle: bool, listen: str | None) -> N
         service = Service(pipeline, stop.wait)
         stack.enter_context(_status(listen, service, telemetry))
         stack.callback(release_quietly, pipeline)
-        click.echo(f"watching {service.start()} models", err=True)
+        click.echo(f"watching {counted(service.start(), 'model')}", err=True)
         _turn(service, stop, once, until_idle)
 
 
@@ -59,7 +62,7 @@ def _turn(service: Service, stop: StopSignal, once: bool, until_idle: bool) -> N
     if once:
         report = service.once()
         held = "" if report.holds_lease else "; another process holds the lease"
-        click.echo(f"looked at {len(report.looked)} models{held}")
+        click.echo(f"looked at {counted(len(report.looked), 'model')}{held}")
     elif until_idle:
         idle = service.until_idle()
         click.echo("idle" if idle else "stopped before it was idle")

@@ -129,7 +129,7 @@ class RetrainingMachine(RuleBasedStateMachine):
 
     # -- time and the outside world -----------------------------------------------------------------------
 
-    @initialize(boundary=BOUNDARIES)
+    @initialize(boundary=st.sampled_from([0.64, 0.5]))
     def begin(self, boundary: float) -> None:
         """One model serves already, the other has no champion yet."""
         self.world.serve("churn", boundary)
@@ -226,6 +226,21 @@ class RetrainingMachine(RuleBasedStateMachine):
         self.processes["person"].run(lambda controller: controller.advance(model, self.world.now))
 
     # -- people -------------------------------------------------------------------------------------------
+
+    @rule(model=MODELS, boundary=BOUNDARIES, answer=st.sampled_from(["approve", "reject", "cancel"]), mishaps=MISHAPS)
+    def retrain_by_hand(self, model: str, boundary: float, answer: str, mishaps: dict[int, Fault]) -> None:
+        """A person asks for a retraining, the training works, and they answer what came out."""
+        self.world.now += timedelta(hours=1)
+        self.world.add_rows(model)
+        self.world.training[model] = Training(boundary=boundary)
+        self.start(model, {})
+        match answer:
+            case "approve":
+                self.approve(model, None, False, mishaps)
+            case "reject":
+                self.reject(model, mishaps)
+            case _:
+                self.cancel(model, mishaps)
 
     @rule(model=MODELS, mishaps=MISHAPS)
     def start(self, model: str, mishaps: dict[int, Fault]) -> None:

@@ -112,7 +112,7 @@ class TestBesideAJob:
         assert phase_of(story.state) is Phase.ROLLBACK
 
     def test_a_candidate_of_data_from_before_does_not_come_after_it(self) -> None:
-        story = Story().serving().promoted().by_hand(NOW + DAY)
+        story = Story().serving().promoted().by_hand(NOW + DAY, label="3")
         story.asked(lambda s: ask_rollback(s, "ann", "the data is bad"), NOW + 2 * DAY)
         story.sees(ChampionSeen(TWO), NOW + 2 * DAY)
         story.sees(ChampionSeen(ONE), NOW + 2 * DAY)

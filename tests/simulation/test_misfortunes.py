@@ -117,9 +117,9 @@ def test_numbers_against_another_champion_promote_nothing() -> None:
     story.later(hours=2)
     story.world.training[MODEL] = Training(boundary=0.58)
     story.ask(start)
-    story.later(seconds=5)
     story.world.move_alias(MODEL, "1")
-    story.ask(approve)
+    story.later(seconds=5)
+    story.world.move_alias(MODEL, "2")
     story.later(seconds=5)
     assert story.alias == "1"
     assert story.state.open_job is None

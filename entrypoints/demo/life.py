@@ -1,0 +1,59 @@
+"""Simulated life: days pass, the loop runs, and nothing moves on while something is in progress."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+
+from ...domain.state import ModelState, fold
+from ..pipeline import AutoRetrainPipeline
+from .chronicle import Chronicle
+from .clock import SimulatedClock
+from .console import Narrator
+
+_QUIET = timedelta(minutes=1)
+
+
+class Life:
+    """A fleet under the loop, on simulated time.
+
+    Args:
+        pipeline: The library, over the project's settings and ``clock``.
+        clock: The time that the pipeline was given.
+        narrator: Told of everything as it happens.
+    """
+
+    def __init__(self, pipeline: AutoRetrainPipeline, clock: SimulatedClock, narrator: Narrator) -> None:
+        self.pipeline = pipeline
+        self.chronicle = Chronicle(pipeline.ports.ledger)
+        self._clock = clock
+        self._narrator = narrator
+
+    @property
+    def now(self) -> datetime:
+        """The simulated time."""
+        return self._clock()
+
+    @property
+    def states(self) -> list[ModelState]:
+        """What the ledger knows of every agent, sorted by name."""
+        ledger = self.pipeline.ports.ledger
+        return [fold(model, ledger.read(model)) for model in ledger.models()]
+
+    def pass_to(self, at: datetime) -> None:
+        """Let time pass to a moment."""
+        self._clock.jump(at)
+        self._narrator.day(at)
+
+    def settle(self) -> None:
+        """Run the loop until nothing is in progress: all wait for a person, or for a later day."""
+        while True:
+            report = self.pipeline.tick()
+            for event in self.chronicle.news():
+                self._narrator.event(event)
+            if report.looked:
+                continue  # what was looked at has set its next look since
+            wait = None if report.next_due is None else report.next_due - self._clock()
+            if wait is None or wait > _QUIET:
+                return
+            time.sleep(min(max(wait.total_seconds(), 0.02), 0.5))
