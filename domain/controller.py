@@ -14,7 +14,7 @@ from functools import partial
 
 from ..ports.compute import RunRequest
 from ..ports.data import Snapshot
-from ..ports.errors import ChampionMoved, Overtaken, UnknownModel
+from ..ports.errors import ChampionMoved, Overtaken, Refused, UnknownModel
 from ..ports.ledger import Append
 from ..ports.observations import Look
 from ..ports.registry import ModelVersion
@@ -115,9 +115,13 @@ class Controller:
 
         Raises:
             UnknownModel: It is not in the fleet.
+            Refused: There is no such trigger.
         """
         spec, state = self.spec(model), self.state(model)
-        rule = self._rules[model] if trigger is None else spec.rules(self._kinds)[trigger]
+        rule = self._rules[model] if trigger is None else spec.rules(self._kinds).get(trigger)
+        if rule is None:
+            known = ", ".join(spec.rules(self._kinds))
+            raise Refused(f"there is no trigger named {trigger!r}; there are {known}")
         seen = self._world.look_at_idle([state], now, {model: rule})[model]
         if isinstance(seen, Trouble):
             return unknown(seen.reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import cast
 
-from .idle import decide_idle
+from .idle import decide_blind, decide_idle
 from .jobs import RetrainingJob
 from .lifecycle import (
     decide_approval,
@@ -17,7 +17,6 @@ from .lifecycle import (
     decide_validation,
 )
 from .plan import (
-    RETRY,
     ChampionSeen,
     DataSeen,
     IdleSeen,
@@ -55,7 +54,7 @@ def decide(spec: ModelSpec, rule: Rule, state: ModelState, seen: Seen, now: date
         return decide_rollback(state, cast(ChampionSeen, seen))
     if state.open_job is None:
         if isinstance(seen, Trouble):
-            return Plan(look_at=now + RETRY)
+            return decide_blind(spec, rule, state, seen, now)
         return decide_idle(spec, rule, state, cast(IdleSeen, seen), now)
     return _decide_job(spec, state, state.open_job, seen, now)
 

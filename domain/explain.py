@@ -154,7 +154,7 @@ def _promoted(data: Mapping[str, Any]) -> _Story:
 
 
 def _stalled(data: Mapping[str, Any]) -> _Story:
-    return "Waits for the world", [data["reason"]]
+    return "Waits for the world" if data["reason"] else "Goes on", [data["reason"]]
 
 
 def _closed(data: Mapping[str, Any]) -> _Story:

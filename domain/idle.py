@@ -12,13 +12,13 @@ from ..ports.metrics import MetricWindow
 from ..ports.registry import ModelVersion
 from ..ports.values import TimeWindow
 from .jobs import TriggerType
-from .plan import POLL, IdleSeen, Plan
+from .plan import POLL, RETRY, IdleSeen, Plan, Trouble
 from .schedule import next_slot
 from .sealing import Draft
 from .spec import ModelSpec
 from .state import Champion, ModelState
 from .triggers import ManualRule, Observations, Rule, ScheduleRule, Situation, is_pending
-from .verdict import Verdict
+from .verdict import Verdict, unknown
 
 _JOB_NAMESPACE = uuid.UUID("6c1b3f0e-8f1c-5d0a-9a55-3c1f0c7d2b10")
 
@@ -78,6 +78,14 @@ def decide_idle(spec: ModelSpec, rule: Rule, state: ModelState, seen: IdleSeen, 
         drafts += (_open_triggered(spec, state, situation, cause, verdict, seen.observations),)
         return Plan(drafts, verdicts=verdicts)
     return Plan(drafts, None, _next_look(spec, rule, state, now), verdicts, suppressed)
+
+
+def decide_blind(spec: ModelSpec, rule: Rule, state: ModelState, trouble: Trouble, now: datetime) -> Plan:
+    """Nobody can say who serves: every trigger is unknown for that reason, a person's request included."""
+    names = [leaf.name for leaf in rule.leaves()] + ([ManualRule.name] if state.start else [])
+    verdicts = dict.fromkeys(names, _plain(unknown(trouble.reason)))
+    wait = timedelta(seconds=trouble.retry_after) if trouble.retry_after else RETRY
+    return Plan(_changed(state, verdicts, "") + _alarms(spec, state, verdicts, now), look_at=now + wait)
 
 
 def _settle_champion(spec: ModelSpec, state: ModelState, found: ModelVersion | None) -> tuple[Draft, ...]:

@@ -74,12 +74,13 @@ def decide_training(spec: ModelSpec, job: RetrainingJob, seen: RunSeen, now: dat
         case RunState.ABSENT:
             return Plan((), SubmitTraining(job.job_id))
         case RunState.PENDING | RunState.RUNNING:
-            return Plan(look_at=now + POLL)
+            return Plan(_resumed(job), look_at=now + POLL)
         case RunState.LOST if job.attempt < spec.training.max_attempts:
             again = _intend(job, job.attempt + 1, training=job.training, holdout=job.holdout)
             return Plan((_ended(job, seen), again), SubmitTraining(job.job_id))
         case RunState.LOST | RunState.FAILED:
             text = f"training {status.state.value}: {status.reason or f'exit status {status.exit_code}'}"
+            text += _last_words(seen.log_tail)
             return Plan((_ended(job, seen), _closed(job, JobStatus.FAILED, text)))
     if seen.candidate is None:
         text = "the training command succeeded but logged no model to its MLflow run"
@@ -95,7 +96,7 @@ def decide_validation(
     if job.cancelled_by:
         return decide_cancelled(job)
     if isinstance(seen.scores, Pending):
-        return Plan(look_at=now + POLL)
+        return Plan(_resumed(job), look_at=now + POLL)
     candidate, holdout = job.candidate, job.holdout
     assert candidate is not None and holdout is not None  # noqa: S101, PT018  (the phase comes after both)
     result = validate(spec, candidate, holdout, seen.scores, now)
@@ -174,6 +175,16 @@ def _carry_out(
 
 def _about(job: RetrainingJob, kind: str, key: str | None = None, **data: Any) -> Draft:
     return Draft(kind, {"job_id": job.job_id, **data}, key)
+
+
+def _resumed(job: RetrainingJob) -> tuple[Draft, ...]:
+    """Say that what the job waited for is back; the job goes on, which may take hours."""
+    return (_about(job, "job.stalled", reason=""),) if job.stalled else ()
+
+
+def _last_words(log_tail: str) -> str:
+    lines = log_tail.strip().splitlines()
+    return f"; it printed last: {lines[-1].strip()[:300]}" if lines else ""
 
 
 def _intend(job: RetrainingJob, attempt: int, **data: Any) -> Draft:

@@ -18,7 +18,7 @@ Entries hold facts, never instructions. Kinds, with what their data says:
     job.decided           promote, reject or inconclusive, with rule and numbers
     promotion.intended    the alias is about to be moved
     promotion.done        the alias points at the candidate
-    job.stalled           a part of the world is away; the job waits
+    job.stalled           a part of the world is away and the job waits; without a reason, that it is back
     job.closed            the end of a job
     rollback.intended     the alias is about to be moved back
     rollback.done         it points at the earlier version; the withdrawn one is quarantined

@@ -173,9 +173,10 @@ class World:
         if not states:
             return {}
         names = [state.model for state in states]
-        champions = self.ask("registry", lambda: self._ports.registry.champions(names))
-        if isinstance(champions, Trouble):
-            return {name: champions for name in names}  # noqa: C420  (mypy cannot infer fromkeys here)
+        answered = self._champions(names)
+        blind = {name: answer for name, answer in answered.items() if isinstance(answer, Trouble)}
+        champions = {name: answer for name, answer in answered.items() if not isinstance(answer, Trouble)}
+        states = [state for state in states if state.model not in blind]
         asked = rules or {s.model: self._rules[s.model] for s in states if s.start is None}
         needs = {s.model: _needs(asked.get(s.model), s, champions.get(s.model), now) for s in states}
         every = [query for queries in needs.values() for query in queries]
@@ -184,10 +185,20 @@ class World:
             query: metrics[query] if isinstance(query, MetricQuery) else self._observe(query)
             for query in every
         }
-        return {
+        looked = {
             model: IdleSeen(champions.get(model), {query: answers[query] for query in queries})
             for model, queries in needs.items()
         }
+        return {**looked, **blind}
+
+    def _champions(self, names: list[str]) -> Mapping[str, ModelVersion | Trouble]:
+        """Who serves, by model; one that cannot be read for good must not cost the others their look."""
+        found = self.ask("registry", lambda: self._ports.registry.champions(names))
+        if not isinstance(found, Trouble):
+            return found
+        if found.temporary or len(names) == 1:
+            return {name: found for name in names}  # noqa: C420  (mypy cannot infer fromkeys here)
+        return {name: answer for each in names for name, answer in self._champions([each]).items()}
 
     def _job(self, state: ModelState) -> Seen:
         phase, job = phase_of(state), state.open_job

@@ -6,8 +6,10 @@ library that asks it for the ports.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from dependency_injector import containers, providers
@@ -20,19 +22,29 @@ from ..ports.predictor import Predictor
 from ..ports.scorer import Scorer
 from .settings import Secrets, Settings
 
+_instances = itertools.count(1)
+
+
+def _state(settings: Settings) -> Path:
+    """The state directory, made when it is not there."""
+    try:
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fix = f"cannot be used as a directory: {error.strerror}"
+        raise ConfigurationError([Problem("state", str(settings.state_dir), fix)]) from None
+    return settings.state_dir
+
 
 def _ledger(settings: Settings) -> Any:
     from ..adapters.ledger_sqlite import SqliteLedger
 
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
-    return SqliteLedger(settings.state_dir / "ledger.db")
+    return SqliteLedger(_state(settings) / "ledger.db")
 
 
 def _observations(settings: Settings) -> Any:
     from ..adapters.observations_sqlite import SqliteObservations
 
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
-    return SqliteObservations(settings.state_dir / "observations.db")
+    return SqliteObservations(_state(settings) / "observations.db")
 
 
 def _compute(settings: Settings) -> Any:
@@ -130,7 +142,10 @@ def _slack(secrets: Secrets) -> Notifier:
     if secrets.slack_webhook_url is None:
         fix = "set AUTORETRAIN_SLACK_WEBHOOK_URL in the environment"
         raise ConfigurationError([Problem("adapters.notifier", "'slack'", fix)])
-    return SlackNotifier(secrets.slack_webhook_url.get_secret_value())
+    try:
+        return SlackNotifier(secrets.slack_webhook_url.get_secret_value())
+    except ValueError as error:
+        raise ConfigurationError([Problem("AUTORETRAIN_SLACK_WEBHOOK_URL", "", str(error))]) from None
 
 
 def _telemetry() -> Any:
@@ -173,7 +188,7 @@ class Container(containers.DeclarativeContainer):
 
 
 def holder_name(kind: str) -> str:
-    """Identity of this process among those that share a ledger."""
+    """Identity of one more instance among all that share a ledger, also within this process."""
     import socket
 
-    return f"{kind}:{socket.gethostname()}:{os.getpid()}"
+    return f"{kind}:{socket.gethostname()}:{os.getpid()}:{next(_instances)}"

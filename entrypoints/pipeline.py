@@ -19,7 +19,7 @@ from ..domain.controller import Controller
 from ..domain.explain import Moment, timeline
 from ..domain.idle import windows_of
 from ..domain.jobs import JobStatus, RetrainingJob, TriggerType
-from ..domain.sealing import Draft, Fault, verify
+from ..domain.sealing import Draft, Fault, canonical, verify
 from ..domain.state import ModelState
 from ..domain.validation import ValidationResult
 from ..domain.verdict import Verdict
@@ -197,6 +197,7 @@ class AutoRetrainPipeline:
 
         Raises:
             UnknownModel: The settings have no such model.
+            Refused: There is no such trigger.
         """
 
         def look() -> Verdict | None:
@@ -225,8 +226,14 @@ class AutoRetrainPipeline:
         Raises:
             UnknownModel: The settings have no such model.
             JobAlreadyOpen: The model has an open job.
+            ConfigurationError: ``training_config`` holds something that is no JSON value.
         """
         parameters = dict(training_config or {})
+        try:
+            canonical(parameters)
+        except (TypeError, ValueError) as error:
+            fix = f"must hold JSON values only: {error}"
+            raise ConfigurationError([Problem("training_config", "", fix)]) from None
         draft = self._request(model_name, lambda s: requests.ask_start(s, self._actor, parameters, reason))
         self._advance(model_name)
         return str(draft.data["job_id"])
@@ -540,6 +547,7 @@ class AutoRetrainPipeline:
         now = self._clock()
         champion = state.champion.version if state.champion else None
         training, holdout = windows_of(self._controller.spec(model), champion, now)
+        asked = state.verdicts.get(TriggerType.MANUAL.value, {})  # there only while nobody can say who serves
         return RetrainingJob(
             job_id=job_id,
             model_name=model,
@@ -551,6 +559,7 @@ class AutoRetrainPipeline:
             holdout_window=holdout,
             parameters=start.parameters,
             champion=champion,
+            stalled=asked["reason"] if asked.get("answer") == "unknown" else "",
         )
 
 

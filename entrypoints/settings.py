@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -71,7 +72,7 @@ class PrometheusQuerySettings(_Section):
 class PrometheusSettings(_Section):
     """The Prometheus server that holds live metrics."""
 
-    url: str = "http://127.0.0.1:9090"
+    url: str = Field(default="http://127.0.0.1:9090", pattern="^https?://", repr=False)
     model_label: str = "model"
     step_seconds: float = Field(default=300.0, gt=0)
     timeout_seconds: float = Field(default=10.0, gt=0)
@@ -87,7 +88,7 @@ class MlflowSettings(_Section):
         artifact_root: Where artefacts go; ``None`` leaves it to the server, or takes the state directory.
     """
 
-    tracking_uri: str | None = None
+    tracking_uri: str | None = Field(default=None, repr=False)
     experiment: str = "autoretrain"
     artifact_root: str | None = None
 
@@ -147,7 +148,8 @@ class Settings(_Section):
             asked = {spec.metric for spec in self.models.values()}
             missing = sorted(asked - set(self.prometheus.queries))
             if missing:
-                raise ValueError(f"prometheus.queries.{missing[0]}: write the PromQL of this metric")
+                fix = "write the PromQL of this metric"
+                raise ValueError("; ".join(f"prometheus.queries.{metric}: {fix}" for metric in missing))
         return self
 
     @property
@@ -211,7 +213,9 @@ def parse_settings(values: Mapping[str, Any], base: Path) -> Settings:
     try:
         settings = Settings.model_validate({**values, "base": base})
     except ValidationError as error:
-        raise ConfigurationError([_problem(item) for item in error.errors()]) from None
+        raise ConfigurationError(
+            [problem for item in error.errors() for problem in _problems(item)]
+        ) from None
     return settings
 
 
@@ -245,17 +249,23 @@ def _laid_under(defaults: Mapping[str, Any], model: Mapping[str, Any]) -> dict[s
     return merged
 
 
-def _problem(item: Mapping[str, Any]) -> Problem:
-    where = ".".join(str(part) for part in item["loc"])
+def _problems(item: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong by one report of pydantic."""
+    where = [str(part) for part in item["loc"]]
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "missing":
-        return Problem(where, "", "is missing; it must be set")
+        return [Problem(".".join(where), "", "is missing; it must be set")]
     if item["type"] == "extra_forbidden":
-        return Problem(where, _short(item["input"]), "there is no such setting; check its spelling")
+        # Without its value: a secret in the wrong place is the likeliest of all misplaced settings.
+        return [Problem(".".join(where), "", "there is no such setting; check its spelling")]
+    if isinstance(item["input"], Mapping | BaseModel) and item["type"] == "value_error":
+        # A rule over a whole section names each field by itself: "floor: too low; direction: say it".
+        named = [part.partition(": ") for part in message.split("; ")]
+        return [Problem(".".join([*where, field]), "", fix) for field, _, fix in named]
     given = "" if isinstance(item["input"], Mapping | BaseModel) else _short(item["input"])
-    return Problem(where, given, message[:1].lower() + message[1:])
+    return [Problem(".".join(where), given, message[:1].lower() + message[1:])]
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = re.sub(r"(?<=//)[^/@\s]+@", "", repr(value))  # credentials in an address are nobody's business
     return text if len(text) <= 80 else text[:77] + "..."

@@ -15,15 +15,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mlflow_store import sqlite_store
+
 from autoretrain.adapters.ledger_sqlite import SqliteLedger
 from autoretrain.ports.ledger import Entry
-from mlflow_store import sqlite_store
 
 _T = TypeVar("_T")
 
 _SETTINGS = """
 [controller]
-lease_seconds = 5
+lease_seconds = 8
 listen = ""
 
 [defaults]
@@ -52,6 +53,8 @@ with open("trainings.log", "a") as log:
     log.write(f"{os.environ['AUTORETRAIN_JOB_ID']}\\n")
 while Path("hold").exists():
     time.sleep(0.05)
+if Path("stop").exists():
+    raise SystemExit("the test is over")
 
 from sklearn.tree import DecisionTreeClassifier
 from autoretrain import training_job
@@ -87,7 +90,9 @@ class Project:
         lines = ["time,load,valve,hot"]
         for hour in range(30 * 24):
             load, valve = (hour * 37) % 100, (hour * 53) % 100
-            lines.append(f"{start + timedelta(hours=hour):%Y-%m-%dT%H:%M:%S},{load},{valve},{int(load > 50)}")
+            lines.append(
+                f"{start + timedelta(hours=hour):%Y-%m-%dT%H:%M:%S},{load},{valve},{int(load + valve / 4 > 60)}"
+            )
         (directory / "rows.csv").write_text("\n".join(lines) + "\n")
         return cls(directory)
 
@@ -104,6 +109,11 @@ class Project:
     def go(self) -> None:
         """Let trainings end."""
         (self.directory / "hold").unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """End trainings that wait, and let none begin."""
+        (self.directory / "stop").touch()
+        self.go()
 
     def command(self, *arguments: str) -> list[str]:
         """Command line of the program."""
@@ -132,7 +142,7 @@ class Project:
             )
 
 
-def until(look: Callable[[], _T], seconds: float = 20.0, pause: float = 0.1) -> _T:
+def until(look: Callable[[], _T], seconds: float = 60.0, pause: float = 0.1) -> _T:
     """Look until the answer is true, and return it; fail when it takes longer."""
     deadline = time.monotonic() + seconds
     while not (answer := look()):

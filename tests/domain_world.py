@@ -50,7 +50,9 @@ def snapshot(window: TimeWindow, rows: int = 1000) -> Snapshot:
 
 
 def scored(
-    candidate: Mapping[str, float | None] = GOOD, champion: Mapping[str, float | None] | None = POOR, **more: Any
+    candidate: Mapping[str, float | None] = GOOD,
+    champion: Mapping[str, float | None] | None = POOR,
+    **more: Any,
 ) -> Scores:
     """Scores of both versions on 1000 rows."""
     return Scores(**{"rows": 1000, "candidate": candidate, "champion": champion, **more})

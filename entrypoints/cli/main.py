@@ -6,9 +6,7 @@ help; 2 somebody has to change something first; 130 interrupted.
 
 from __future__ import annotations
 
-import os
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -80,19 +78,18 @@ def run(arguments: Sequence[str]) -> int:
 
     Returns:
         The exit code; everything that went wrong has been said on standard error.
+
+    Raises:
+        SystemExit: Whoever read standard output has gone; click ends quietly then, with 1.
     """
     session = Session()
     try:
         code = cli.main(list(arguments), prog_name="autoretrain", standalone_mode=False, obj=session)
-        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return CHANGE_SOMETHING
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read us has gone; nor must the interpreter's last flush complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         return _report(error, with_traceback=session.verbose > 1)
     return code if isinstance(code, int) else 0
@@ -101,6 +98,8 @@ def run(arguments: Sequence[str]) -> int:
 def _report(error: Exception, with_traceback: bool) -> int:
     """Say what went wrong, a line a problem, and which exit code that is."""
     if with_traceback:
+        import traceback
+
         traceback.print_exception(error, file=sys.stderr)
     if isinstance(error, AutoRetrainError):
         for line in str(error).splitlines():

@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from .context import Session, pass_session
-from .progress import waiting
 
 directory_type = click.Path(file_okay=False, path_type=Path)
 
@@ -22,9 +21,7 @@ def init(directory: Path) -> None:
     """
     from ..project import create
 
-    with waiting("writing the project and training its champion"):
-        written = create(directory)
-    for name in written:
+    for name in create(directory, progress=click.echo):
         click.echo(directory / name)
     into = "" if directory == Path() else f"cd {directory}; "
     click.echo(f"next: {into}autoretrain check")
@@ -32,8 +29,9 @@ def init(directory: Path) -> None:
 
 @click.command()
 @click.option("--csv", "patterns", multiple=True, metavar="FILES", help="Your own table; globs, repeatable.")
-@click.option("--label", metavar="COLUMN", help="Label column of that table.")
-@click.option("--time", "time", metavar="COLUMN", help="Time column of that table.")
+@click.argument("more", nargs=-1, metavar="[MORE FILES]...")
+@click.option("--label", metavar="LABEL", help="Its label: a column, or a comparison ('NOX > 65').")
+@click.option("--time", metavar="COLUMN", help="Its time column.  [default: hourly stamps, in file order]")
 @click.option("--directory", type=directory_type, default="demo-project", show_default=True, help="Where.")
 @click.option(
     "--open/--no-open", "open_page", default=True, show_default=True, help="Open the page it writes."
@@ -42,6 +40,7 @@ def init(directory: Path) -> None:
 def demo(
     session: Session,
     patterns: tuple[str, ...],
+    more: tuple[str, ...],
     label: str | None,
     time: str | None,
     directory: Path,
@@ -54,7 +53,6 @@ def demo(
     from .. import demo as tour
 
     session.log()
-    files = [Path(name) for pattern in patterns for name in sorted(glob(pattern)) or [pattern]]
-    if bool(files) != bool(label):
-        raise click.UsageError("--csv and --label go together")
-    tour.run(directory, csv=files, label=label, time=time, open_page=open_page)
+    # A shell that expands the glob itself leaves all files but the first as arguments.
+    files = [name for pattern in (*patterns, *more) for name in sorted(glob(pattern)) or [pattern]]
+    tour.run(directory, csv=files, label=label, time=time, open_page=open_page, echo=click.echo)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +21,7 @@ PAGE = "report.html"
 def run(
     directory: Path,
     *,
-    csv: Sequence[str] = (),
+    csv: Sequence[str | Path] = (),
     label: str | None = None,
     time: str | None = None,
     open_page: bool = False,
@@ -50,21 +52,17 @@ def run(
 
     _check(directory, csv, label, time)
     end = (now or datetime.now(UTC)).replace(minute=0, second=0, microsecond=0)
-    with console.narration(echo) as narrator:
+    with console.narration(echo) as narrator, _without_notices():
         if csv:
             from . import own_table
 
-            plan = own_table.prepare(directory, csv, str(label), time, end)
-            life = plan.live(narrator)
-            remarks = plan.remarks
+            life = own_table.live(directory, [Path(file) for file in csv], str(label), time, end, narrator)
         else:
             from . import fleet
 
-            directory.mkdir(parents=True, exist_ok=True)
             life = fleet.live(directory, end, narrator)
-            remarks = ()
-    page = _write_page(life, directory, end)
-    _tell(life, directory, page, remarks, echo)
+    page = _write_page(life, directory)
+    _tell(life, directory, page, echo)
     if open_page:
         import webbrowser
 
@@ -72,7 +70,19 @@ def run(
     return page
 
 
-def _check(directory: Path, csv: Sequence[str], label: str | None, time: str | None) -> None:
+@contextmanager
+def _without_notices() -> Iterator[None]:
+    """Hold back the log's notices: what they tell is shown as it happens."""
+    logger = logging.getLogger("autoretrain.notices")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _check(directory: Path, csv: Sequence[str | Path], label: str | None, time: str | None) -> None:
     from ..reading import FILE_NAME
 
     problems = []
@@ -92,7 +102,7 @@ def _check(directory: Path, csv: Sequence[str], label: str | None, time: str | N
         raise ConfigurationError(problems)
 
 
-def _write_page(life: Life, directory: Path, end: datetime) -> Path:
+def _write_page(life: Life, directory: Path) -> Path:
     from ..report import write_report
 
     ports = life.pipeline.ports
@@ -101,12 +111,10 @@ def _write_page(life: Life, directory: Path, end: datetime) -> Path:
     )
 
 
-def _tell(
-    life: Life, directory: Path, page: Path, remarks: Sequence[str], echo: Callable[[str], object]
-) -> None:
+def _tell(life: Life, directory: Path, page: Path, echo: Callable[[str], object]) -> None:
     from . import console
 
-    for remark in remarks:
+    for remark in life.remarks:
         echo(remark)
     states = life.states
     console.show(echo, console.timeline(life.chronicle.events))

@@ -78,7 +78,10 @@ _Told = tuple[str, str] | None
 
 
 def _adopted(data: Mapping[str, Any], actor: str) -> _Told:
-    return f"champion found: version {data['version']['version']}", "somebody let it serve before the watch began"
+    return (
+        f"champion found: version {data['version']['version']}",
+        "somebody let it serve before the watch began",
+    )
 
 
 def _looked(data: Mapping[str, Any], actor: str) -> _Told:

@@ -21,11 +21,16 @@ class Life:
         pipeline: The library, over the project's settings and ``clock``.
         clock: The time that the pipeline was given.
         narrator: Told of everything as it happens.
+
+    Attributes:
+        chronicle: What happened so far.
+        remarks: What the user should know beside it.
     """
 
     def __init__(self, pipeline: AutoRetrainPipeline, clock: SimulatedClock, narrator: Narrator) -> None:
         self.pipeline = pipeline
         self.chronicle = Chronicle(pipeline.ports.ledger)
+        self.remarks: list[str] = []
         self._clock = clock
         self._narrator = narrator
 

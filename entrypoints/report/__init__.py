@@ -26,8 +26,8 @@ def write_report(
 ) -> Path:
     """Write a page about a fleet: an overview, then each model's life in plots, jobs and decisions.
 
-    The file holds all it needs: no scripts, and nothing is loaded from elsewhere. It appears at once and whole,
-    in place of an earlier one.
+    The file holds all it needs: no scripts, and nothing is loaded from elsewhere. It appears
+    at once and whole, in place of an earlier one.
 
     Args:
         ledger: Where the streams are. They are verified; of a stream with a fault only what comes before it
@@ -65,7 +65,7 @@ def _template() -> Any:
         import jinja2
         import matplotlib.figure  # noqa: F401  (the plots need it; said here, before any work is done)
     except ImportError as error:
-        raise MissingExtra(error.name or "matplotlib", "report") from error
+        raise MissingExtra((error.name or "matplotlib").partition(".")[0], "report") from error
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

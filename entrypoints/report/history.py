@@ -19,6 +19,8 @@ REFUSED = "refused"
 FAILED = "failed"
 ROLLED_BACK = "rolled-back"
 
+_Told = tuple[datetime, str, Mapping[str, Any]]
+
 _SILENCE = 10
 """A pause of so many usual distances between looks is a gap: nobody looked, so nothing is known."""
 
@@ -143,10 +145,10 @@ def history_of(entries: Sequence[Entry], looks: Iterable[Look]) -> History:
         The history; its signals are ``None`` where no look ever knew them.
     """
     told = [(datetime.fromisoformat(entry.at), entry.kind, load(entry.data)) for entry in entries]
-    seen = {at: data["verdicts"] for at, kind, data in told if kind == "look.changed"}
-    seen |= {look.at: look.data["verdicts"] for look in looks}
-    verdicts = [(at, seen[at]) for at in sorted(seen)]
-    performance = tuple(_performance(at, some["performance"]) for at, some in verdicts if "performance" in some)
+    verdicts = _verdicts(told, looks)
+    performance = tuple(
+        _performance(at, some["performance"]) for at, some in verdicts if "performance" in some
+    )
     drift = tuple(_drift(at, some["drift"]) for at, some in verdicts if "drift" in some)
     metrics = list(dict.fromkeys(sample.of for sample in performance if sample.of))
     last = next((sample.of for sample in reversed(performance) if sample.of), "")
@@ -158,6 +160,18 @@ def history_of(entries: Sequence[Entry], looks: Iterable[Look]) -> History:
         jobs=tuple(_spans(told)),
         reigns=tuple(_reigns(told)),
     )
+
+
+def _verdicts(told: Sequence[_Told], looks: Iterable[Look]) -> list[tuple[datetime, Mapping[str, Any]]]:
+    """What each look said, in order of time.
+
+    A tick may look twice, before a job and after its promotion. The ledger has both, the record only the
+    second: so the ledger goes first.
+    """
+    changed = [(at, data["verdicts"]) for at, kind, data in told if kind == "look.changed"]
+    known = {at for at, _ in changed}
+    unchanged = [(look.at, look.data["verdicts"]) for look in looks if look.at not in known]
+    return sorted([*changed, *unchanged], key=lambda pair: pair[0])
 
 
 def _series(name: str, samples: Sequence[Sample]) -> Series | None:
@@ -190,9 +204,6 @@ def _finite(value: Any) -> float | None:
     return float(value) if is_number and math.isfinite(value) else None
 
 
-_Told = tuple[datetime, str, Mapping[str, Any]]
-
-
 def _marks(at: datetime, kind: str, data: Mapping[str, Any]) -> Iterator[Mark]:
     plain = {"job.opened": OPENED, "promotion.done": PROMOTED, "rollback.done": ROLLED_BACK}
     if kind in plain:
@@ -215,7 +226,7 @@ def _spans(told: Iterable[_Told]) -> Iterator[tuple[datetime, datetime | None]]:
 
 def _reigns(told: Iterable[_Told]) -> Iterator[Reign]:
     starts = [_start(at, kind, data) for at, kind, data in told if kind in _TAKES_OVER]
-    for (version, start, how), after in zip(starts, [*starts[1:], None], strict=True):
+    for (version, start, how), after in zip(starts, [*starts[1:], None], strict=False):
         yield Reign(version, start, after[1] if after else None, how)
 
 

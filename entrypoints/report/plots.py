@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ _BUCKETS = 300
 """A series is thinned to the least and the greatest value in so many equal spans of time."""
 
 _SPAN = 1 / 250
-"""Shaded times are drawn at least as wide as this share of the axis, or nobody would see an hour in a year."""
+"""Shaded times are drawn at least as wide as this share of the axis, since nobody sees an hour in a year."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +112,19 @@ def _stacked(frame: Frame, heights: tuple[int, int, int]) -> tuple[Figure, list[
         top -= height
         box = (left / frame.width, top / total, (frame.width - left - right) / frame.width, height / total)
         axes.append(_plain(figure.add_axes(box)))
-        axes[-1].set_xlim(frame.begin, frame.end)  # type: ignore[arg-type]  # matplotlib converts times
+        axes[-1].set_xlim(_days(frame.begin), _days(frame.end))
         top -= gap
     for above in axes[:-1]:
         above.tick_params(axis="x", length=0, labelbottom=False)
     _time_axis(axes, frame)
     return figure, axes
+
+
+def _days(at: datetime) -> float:
+    """A time as matplotlib counts it."""
+    from matplotlib.dates import date2num
+
+    return float(date2num(at))  # type: ignore[no-untyped-call]
 
 
 def _plain(axes: Axes) -> Axes:
@@ -133,9 +140,12 @@ def _time_axis(axes: Sequence[Axes], frame: Frame) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     for each in axes:
-        locator = AutoDateLocator(tz=UTC, minticks=2, maxticks=9 if frame.width > 600 else 4)
+        locator = AutoDateLocator(  # type: ignore[no-untyped-call]
+            tz=UTC, minticks=2, maxticks=9 if frame.width > 600 else 4
+        )
         each.xaxis.set_major_locator(locator)
-        each.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))
+        formatter = ConciseDateFormatter(locator, tz=UTC)  # type: ignore[no-untyped-call]
+        each.xaxis.set_major_formatter(formatter)
     axes[-1].xaxis.get_offset_text().set(color=MUTED, fontsize=11)
     for above in axes[:-1]:
         above.xaxis.get_offset_text().set_visible(False)
@@ -143,17 +153,17 @@ def _time_axis(axes: Sequence[Axes], frame: Frame) -> None:
 
 def _draw_gaps(axes: Axes, series: Series, frame: Frame) -> None:
     for start, end in _merged(series.gaps(), frame):
-        axes.axvspan(start, end, facecolor="none", edgecolor=MUTED, hatch="////", alpha=0.35, linewidth=0)  # type: ignore[arg-type]
+        axes.axvspan(
+            _days(start), _days(end), facecolor="none", edgecolor=MUTED, hatch="////", alpha=0.5, linewidth=0
+        )
 
 
 def _draw_jobs(axes: Axes, history: History, frame: Frame) -> None:
     for start, end in _merged(((start, end or frame.end) for start, end in history.jobs), frame):
-        axes.axvspan(start, end, facecolor=ORANGE, alpha=0.22, linewidth=0)  # type: ignore[arg-type]
+        axes.axvspan(_days(start), _days(end), facecolor=ORANGE, alpha=0.22, linewidth=0)
 
 
-def _merged(
-    spans: Iterable[tuple[datetime, datetime]], frame: Frame
-) -> Iterator[tuple[datetime, datetime]]:
+def _merged(spans: Iterable[tuple[datetime, datetime]], frame: Frame) -> Iterator[tuple[datetime, datetime]]:
     """Widen spans until they can be seen, and join those that then touch; so their number is bounded."""
     least = timedelta(seconds=frame.seconds * _SPAN)
     current: tuple[datetime, datetime] | None = None
@@ -174,9 +184,9 @@ def _draw_threshold(axes: Axes, series: Series, frame: Frame) -> None:
     named = [sample for sample in series.samples if sample.threshold is not None]
     steps = [s for before, s in zip([None, *named], named, strict=False) if _differs(before, s)]
     if steps:
-        times = [*(step.at for step in steps), frame.end]
-        values = [*(step.threshold for step in steps), steps[-1].threshold]
-        axes.step(times, values, where="post", color=RED, linewidth=1.4, dashes=(5, 3))  # type: ignore[arg-type]
+        times = [*(_days(step.at) for step in steps), _days(frame.end)]
+        values = [step.threshold or 0.0 for step in [*steps, steps[-1]]]
+        axes.step(times, values, where="post", color=RED, linewidth=1.4, dashes=(5, 3))
 
 
 def _differs(before: Sample | None, after: Sample) -> bool:
@@ -188,8 +198,8 @@ def _draw_values(axes: Axes, series: Series, frame: Frame) -> None:
     for line in lines:
         shown = len(line) == 1 or len(series.known) <= 60
         axes.plot(
-            [sample.at for sample in line],  # type: ignore[arg-type]
-            [sample.value for sample in line],  # type: ignore[arg-type]
+            [_days(sample.at) for sample in line],
+            [_value(sample) for sample in line],
             color=BLUE,
             linewidth=1.6,
             marker="o" if shown else "",
@@ -232,10 +242,10 @@ def _draw_events(lane: Axes, main: Axes, history: History) -> None:
     lane.set_yticks([1, 0], labels=["job", "outcome"])
     lane.tick_params(axis="y", length=0)
     for kind, (marker, colour) in MARKERS.items():
-        times = [mark.at for mark in history.marks if mark.kind == kind]
+        times = [_days(mark.at) for mark in history.marks if mark.kind == kind]
         rows = [1 if kind == OPENED else 0] * len(times)
         lane.plot(
-            times,  # type: ignore[arg-type]
+            times,
             rows,
             linestyle="",
             marker=marker,
@@ -247,7 +257,7 @@ def _draw_events(lane: Axes, main: Axes, history: History) -> None:
         )
         if kind in (PROMOTED, ROLLED_BACK):
             for at in times:
-                main.axvline(at, color=colour, linewidth=1.2, alpha=0.8)  # type: ignore[arg-type]
+                main.axvline(at, color=colour, linewidth=1.2, alpha=0.8)
 
 
 def _draw_reigns(lane: Axes, reigns: Sequence[Reign], frame: Frame) -> None:
@@ -258,12 +268,12 @@ def _draw_reigns(lane: Axes, reigns: Sequence[Reign], frame: Frame) -> None:
     pixels = frame.width - 76
     for n, reign in enumerate(reigns):
         end = reign.end or frame.end
-        lane.axvspan(reign.start, end, facecolor=SKY, alpha=0.55 if n % 2 else 0.3, linewidth=0)  # type: ignore[arg-type]
+        lane.axvspan(_days(reign.start), _days(end), facecolor=SKY, alpha=0.55 if n % 2 else 0.3, linewidth=0)
         text = f"v{reign.version}"
         room = pixels * (end - reign.start).total_seconds() / frame.seconds
         if room > 9 * len(text) + 4:
-            middle = reign.start + (end - reign.start) / 2
-            lane.text(middle, 0.44, text, ha="center", va="center", fontsize=11, color=INK, parse_math=False)  # type: ignore[arg-type]
+            middle = _days(reign.start + (end - reign.start) / 2)
+            lane.text(middle, 0.44, text, ha="center", va="center", fontsize=11, color=INK, parse_math=False)
 
 
 _UNIT = ("accuracy", "precision", "recall", "f1", "roc_auc", "r2")
@@ -274,7 +284,7 @@ def score_plot(scores: Sequence[Score], identity: str, label: str) -> str:
     """Draw candidate against champion as dots, one row a measure.
 
     Args:
-        scores: What to draw; a score without any value has an empty row.
+        scores: What to draw; at least one has a value, and those without any are left out.
         identity: Prefix of ids, unique in the page.
         label: What it shows, in words.
 
@@ -283,9 +293,10 @@ def score_plot(scores: Sequence[Score], identity: str, label: str) -> str:
     """
     from matplotlib.figure import Figure
 
-    panels = [[score for score in scores if score.name in _UNIT]]
-    panels = [*filter(None, panels), *([score] for score in scores if score.name not in _UNIT)]
-    width, row, axis = 380, 27, 26
+    shown = [score for score in scores if score.values]
+    unit = [score for score in shown if score.name in _UNIT]
+    panels = [*([unit] if unit else []), *([score] for score in shown if score.name not in _UNIT)]
+    width, row, axis = 350, 27, 26
     total = sum(len(panel) * row + axis for panel in panels) + 6
     figure = Figure(figsize=(width / 72, total / 72), dpi=72)
     top = total - 4
@@ -313,16 +324,19 @@ def _draw_scores(axes: Axes, panel: Sequence[Score]) -> None:
 
 
 def _draw_bounds(axes: Axes, row: int, score: Score) -> None:
-    for value, colour in ((score.floor, RED), (score.required, PURPLE)):
+    for value, colour, style in ((score.floor, RED, "-"), (score.required, PURPLE, ":")):
         if value is not None:
-            dashes: Mapping[str, object] = {"dashes": (2, 1.4)} if colour is PURPLE else {}
-            axes.plot([value, value], [row - 0.42, row + 0.42], color=colour, linewidth=2.4, **dashes)  # type: ignore[arg-type]
+            axes.plot([value, value], [row - 0.42, row + 0.42], color=colour, linewidth=2.4, linestyle=style)
 
 
 def _draw_pair(axes: Axes, row: int, score: Score) -> None:
     if score.candidate is not None and score.champion is not None:
         axes.plot([score.champion, score.candidate], [row, row], color=MUTED, linewidth=1.6)
     if score.champion is not None:
-        axes.plot([score.champion], [row], "D", color=ORANGE, markersize=7, markeredgecolor=INK, markeredgewidth=0.5)
+        axes.plot(
+            [score.champion], [row], "D", color=ORANGE, markersize=7, markeredgecolor=INK, markeredgewidth=0.5
+        )
     if score.candidate is not None:
-        axes.plot([score.candidate], [row], "o", color=BLUE, markersize=8, markeredgecolor=INK, markeredgewidth=0.5)
+        axes.plot(
+            [score.candidate], [row], "o", color=BLUE, markersize=8, markeredgecolor=INK, markeredgewidth=0.5
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree  # noqa: S405  (it reads only what matplotlib has just written)
+from xml.etree import ElementTree
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

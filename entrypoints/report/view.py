@@ -17,7 +17,7 @@ from ...ports.observations import Look
 from .history import History, Series, history_of
 from .plots import Frame, Score, score_plot, time_plot
 
-WIDE, NARROW = 960, 420
+WIDE, NARROW = 960, 370
 """Widths in which plots over time are drawn; the page shows the one that fits, so that text stays legible."""
 
 
@@ -41,6 +41,7 @@ class JobView:
     """One job.
 
     Attributes:
+        anchor: Its place in the page.
         job: The job.
         badge: What came of it, in a word or two.
         tone: How to colour that: good, bad, wait or plain.
@@ -49,6 +50,7 @@ class JobView:
         plot: SVG of the scores; empty when there are none.
     """
 
+    anchor: str
     job: RetrainingJob
     badge: str
     tone: str
@@ -79,8 +81,20 @@ class ModelView:
     plots: tuple[Plot, ...]
     jobs: tuple[JobView, ...]
 
+    @property
+    def open_job(self) -> JobView | None:
+        """The job that can still move; ``None`` when there is none."""
+        return next((view for view in self.jobs if view.job.is_open), None)
 
-def view_of(model: str, anchor: str, entries: Sequence[Entry], looks: Iterable[Look], now: datetime) -> ModelView:
+    @property
+    def last_decided(self) -> JobView | None:
+        """The latest job that was decided; ``None`` when none was."""
+        return next((view for view in self.jobs if view.job.decision is not None), None)
+
+
+def view_of(
+    model: str, anchor: str, entries: Sequence[Entry], looks: Iterable[Look], now: datetime
+) -> ModelView:
     """Gather what the page shows of a model.
 
     Args:
@@ -102,7 +116,7 @@ def view_of(model: str, anchor: str, entries: Sequence[Entry], looks: Iterable[L
     history = history_of(trusted, looks)
     stories = _stories(trusted)
     jobs = [
-        _job_view(job, stories[job.job_id], f"{anchor}-s{number}")
+        _job_view(job, stories[job.job_id], f"{anchor}-j{number}")
         for number, job in enumerate(state.jobs.values(), start=1)
     ]
     return ModelView(
@@ -125,14 +139,13 @@ def _plots(model: str, history: History, anchor: str, now: datetime) -> tuple[Pl
     begin = history.begin
     if begin is None:
         return ()
-    latest = max([now, *(sample.at for series in (history.performance, history.drift) if series for sample in series.samples)])
-    begin = min(begin, latest - timedelta(hours=1))  # an axis needs a length
+    begin = min(begin, now - timedelta(hours=1))  # an axis needs a length
     drawn = []
     for name, series in (("p", history.performance), ("d", history.drift)):
         if series is not None:
             label = _described(model, series)
             wide, narrow = (
-                time_plot(history, series, Frame(begin, latest, width), f"{anchor}-{name}{width}", label)
+                time_plot(history, series, Frame(begin, now, width), f"{anchor}-{name}{width}", label)
                 for width in (WIDE, NARROW)
             )
             drawn.append(Plot(series, wide, narrow))
@@ -153,29 +166,32 @@ def _described(model: str, series: Series) -> str:
 
 def _stories(entries: Sequence[Entry]) -> dict[str, tuple[Moment, ...]]:
     """The timeline of every job, each told from the few entries that can concern it."""
-    about: dict[str, list[Entry]] = {}
-    rollbacks = []
+    about: dict[str, dict[int, Entry]] = {}
+    rollbacks: dict[int, Entry] = {}
     before: Entry | None = None
     for entry in entries:
         job_id = load(entry.data).get("job_id")
         if job_id is not None:
-            opening = [before] if entry.kind == "job.opened" and before is not None else []
-            about.setdefault(job_id, []).extend(e for e in [*opening, entry] if e not in about[job_id][-1:])
+            own = about.setdefault(job_id, {})
+            if entry.kind == "job.opened" and before is not None:
+                own[before.seq] = before  # the look that led to it
+            own[entry.seq] = entry
         elif entry.kind == "rollback.done":
-            rollbacks.append(entry)
+            rollbacks[entry.seq] = entry
         before = entry
     return {
-        job_id: timeline(sorted([*own, *rollbacks], key=lambda entry: entry.seq), job_id)
+        job_id: timeline([entry for _, entry in sorted((own | rollbacks).items())], job_id)
         for job_id, own in about.items()
     }
 
 
-def _job_view(job: RetrainingJob, story: tuple[Moment, ...], identity: str) -> JobView:
+def _job_view(job: RetrainingJob, story: tuple[Moment, ...], anchor: str) -> JobView:
     badge, tone = _outcome(job)
     scores = _scores(job)
     drawn = any(score.values for score in scores)
     label = f"Scores on the holdout of job {job.job_id}: " + "; ".join(_score_text(score) for score in scores)
-    return JobView(job, badge, tone, story, scores, score_plot(scores, identity, label) if drawn else "")
+    plot = score_plot(scores, f"{anchor}-s", label) if drawn else ""
+    return JobView(anchor, job, badge, tone, story, scores, plot)
 
 
 def _outcome(job: RetrainingJob) -> tuple[str, str]:

@@ -152,7 +152,7 @@ def check_world(histories: Sequence[History], record: Record, outbox: Outbox) ->
     notices_arrive(histories, record, outbox)
 
 
-# -- rule 1 ---------------------------------------------------------------------------------------------------
+# -- rule 1 -------------------------------------------------------------------------------------------------
 
 
 def one_open_job(history: History) -> None:
@@ -204,7 +204,7 @@ def runs_start_once(record: Record) -> None:
     assert not twice, f"rule 1: runs were started more than once: {twice}"
 
 
-# -- rule 2 ---------------------------------------------------------------------------------------------------
+# -- rule 2 -------------------------------------------------------------------------------------------------
 
 
 def moves_along_the_table(history: History) -> None:
@@ -220,7 +220,7 @@ def moves_along_the_table(history: History) -> None:
                 assert kept == before, f"rule 2: entry {step.entry.seq} changed the ended job {job_id}"
 
 
-# -- rule 3 ---------------------------------------------------------------------------------------------------
+# -- rule 3 -------------------------------------------------------------------------------------------------
 
 
 def only_proven_promotions(history: History) -> None:
@@ -241,7 +241,7 @@ def _check_unseen(job: RetrainingJob, name: str) -> None:
     assert candidate is not None, f"{name} has no candidate"
     assert holdout is not None, f"{name} has no holdout"
     assert training is not None, f"{name} has no training rows"
-    assert candidate.data_sha256 == training.sha256, f"{name}: it was trained on other rows than the ledger says"
+    assert candidate.data_sha256 == training.sha256, f"{name}: it was trained on other rows"
     for version in filter(None, (candidate, job.champion)):
         seen = version.trained_on
         assert seen is None or not seen.overlaps(holdout.window), f"{name}: version {version.version} saw it"
@@ -249,7 +249,7 @@ def _check_unseen(job: RetrainingJob, name: str) -> None:
         assert training.last_at < holdout.first_at, f"{name}: the holdout is not later than the training rows"
 
 
-# -- rule 4 ---------------------------------------------------------------------------------------------------
+# -- rule 4 -------------------------------------------------------------------------------------------------
 
 
 def same_rows(history: History, record: Record) -> None:
@@ -258,7 +258,7 @@ def same_rows(history: History, record: Record) -> None:
         job = step.job
         assert job.holdout is not None, f"rule 4: job {job.job_id} was scored without a holdout"
         judged = (_digest(job.candidate), _digest(job.champion), job.holdout.sha256)
-        assert judged in _scored(record), f"rule 4: the scores of job {job.job_id} are of other rows or versions"
+        assert judged in _scored(record), f"rule 4: job {job.job_id} was scored on something else"
     for step in history.of_kind("promotion.intended"):
         _check_replaced(step)
 
@@ -277,7 +277,7 @@ def _check_replaced(step: Step) -> None:
 
 
 def _scored(record: Record) -> set[tuple[str | None, str | None, str]]:
-    scored = set()
+    scored: set[tuple[str | None, str | None, str]] = set()
     for scoring in record.scorings:
         new, rows = record.predicted[scoring.candidate]
         old, same = record.predicted[scoring.champion] if scoring.champion else (None, rows)
@@ -290,7 +290,7 @@ def _digest(version: ModelVersion | None) -> str | None:
     return version.digest if version else None
 
 
-# -- rule 5 ---------------------------------------------------------------------------------------------------
+# -- rule 5 -------------------------------------------------------------------------------------------------
 
 
 def unknown_never_passes(history: History) -> None:
@@ -315,17 +315,19 @@ def _has_fired(trigger: str, evidence: Mapping[str, Any]) -> bool:
     return trigger == "custom" or "slot" in evidence
 
 
-# -- rule 6 ---------------------------------------------------------------------------------------------------
+# -- rule 6 -------------------------------------------------------------------------------------------------
 
 
 def withdrawn_stays_away(history: History) -> None:
     """What was rolled back does not come back without a person's override."""
     withdrawn: dict[str, str] = {}
-    for step in history.of_kind("rollback.intended", "rollback.done", "request.override", "promotion.intended"):
+    for step in history.of_kind(
+        "rollback.intended", "rollback.done", "request.override", "promotion.intended"
+    ):
         serving = step.before.champion
         match step.entry.kind:
             case "rollback.intended":
-                assert step.data["target"]["digest"] not in withdrawn, "rule 6: a rollback to a withdrawn version"
+                assert step.data["target"]["digest"] not in withdrawn, "rule 6: back to a withdrawn version"
             case "rollback.done" if serving:
                 withdrawn[serving.version.digest] = serving.version.version
             case "request.override" if step.data["what"] == "release":
@@ -346,7 +348,9 @@ def _check_not_withdrawn(step: Step, withdrawn: Mapping[str, str]) -> None:
 def foreign_champions_are_respected(history: History) -> None:
     """A foreign champion is taken over only by policy, or as the very version that a person accepted."""
     accepted: str | None = None
-    for step in history.of_kind("champion.adopted", "champion.conflict", "champion.restored", "request.override"):
+    for step in history.of_kind(
+        "champion.adopted", "champion.conflict", "champion.restored", "request.override"
+    ):
         kind = step.entry.kind
         if kind == "request.override":
             accepted = step.data["version"] if step.data["what"] == "adopt" else accepted
@@ -358,15 +362,17 @@ def foreign_champions_are_respected(history: History) -> None:
         accepted = None
 
 
-# -- rule 7 ---------------------------------------------------------------------------------------------------
+# -- rule 7 -------------------------------------------------------------------------------------------------
 
 
 def notices_arrive(histories: Sequence[History], record: Record, outbox: Outbox) -> None:
     """Every notice has a stable id of its own, and has arrived, waits, or is a dead letter."""
-    due = [n for history in histories for step in history.steps for n in notices_of(step.before, [step.entry])]
+    due = [
+        n for history in histories for step in history.steps for n in notices_of(step.before, [step.entry])
+    ]
     assert len({notice.id for notice in due}) == len(due), "rule 7: two events share a notice's id"
     ids = Counter(notice.id for notice in record.notices)
-    assert ids == Counter(notice.id for notice in due), "rule 7: the outbox got other notices than the ledger has"
+    assert ids == Counter(notice.id for notice in due), "rule 7: the outbox got others than the ledger tells"
     far = max((notice.at for notice in due), default=None)
     if far is None:
         return
@@ -376,7 +382,7 @@ def notices_arrive(histories: Sequence[History], record: Record, outbox: Outbox)
     assert not lost, f"rule 7: lost: {lost}"
 
 
-# -- rule 8 ---------------------------------------------------------------------------------------------------
+# -- rule 8 -------------------------------------------------------------------------------------------------
 
 
 def chain_holds(history: History) -> None:

@@ -92,7 +92,9 @@ class Faults:
 
     def around(self, ports: Ports) -> Ports:
         """The same ports, with this plan in between."""
-        return Ports(**{part.name: _Between(self, part.name, getattr(ports, part.name)) for part in fields(ports)})
+        return Ports(
+            **{part.name: _Between(self, part.name, getattr(ports, part.name)) for part in fields(ports)}
+        )
 
     def through(self, part: str, call: Callable[[], _T]) -> _T:
         """Make one call, or let it go wrong as planned.
@@ -143,7 +145,8 @@ class Training:
     """What the next training runs of a model do.
 
     Attributes:
-        outcome: How a run ends, or that it goes on; ``none`` and ``two`` succeed, having logged so many models.
+        outcome: How a run ends, or that it goes on; ``none`` and ``two`` succeed and log so many
+            models.
         boundary: Where the model that it logs divides the classes. The truth is at 0.5, and accuracy about
             ``1 - abs(boundary - 0.5)``.
         again: Whether two runs with the same boundary give the same artefact.
@@ -256,7 +259,9 @@ class World:
                 return RunStatus(RunState.LOST, "the node is gone")
         for n in range({"none": 0, "two": 2}.get(training.outcome, 1)):
             marks = (n,) if training.again else (n, job_id)
-            self.registry.log(job_id, divide_at(training.boundary), artefact_of(model, training.boundary, *marks))
+            self.registry.log(
+                job_id, divide_at(training.boundary), artefact_of(model, training.boundary, *marks)
+            )
         return RunStatus(RunState.SUCCEEDED, exit_code=0, seconds=1.0)
 
 
@@ -292,7 +297,7 @@ def artefact_of(*marks: object) -> str:
     return hashlib.sha256(repr(marks).encode()).hexdigest()
 
 
-# -- what is written down beside the ledger -------------------------------------------------------------------
+# -- what is written down beside the ledger -----------------------------------------------------------------
 
 
 class _Watching:

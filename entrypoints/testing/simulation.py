@@ -1,8 +1,8 @@
 """The real controller in a simulated world, as a Hypothesis state machine.
 
-``RetrainingMachine`` lets people, time, training runs, outages, crashes and two controllers act on a ``World``
-in any order, and checks the rules of ``invariants`` after every step; at the end it lets everything calm down,
-and checks that nothing was left lying about.
+``RetrainingMachine`` lets people, time, training runs, outages, crashes and two controllers act on a
+``World`` in any order, and checks the rules of ``invariants`` after every step; at the end it lets everything
+calm down, and checks that nothing was left lying about.
 
 To put an adapter of your own through it, subclass the machine and replace one port::
 
@@ -40,7 +40,10 @@ LEASE_SECONDS = 20.0
 MODELS = st.sampled_from(["churn", "fraud"])
 CONTROLLERS = st.sampled_from(["first", "second"])
 BOUNDARIES = st.sampled_from([0.5, 0.53, 0.58, 0.62, 0.8])
-MISHAPS = st.just({}) | st.dictionaries(st.integers(0, 45), st.sampled_from(Fault), min_size=1, max_size=2)
+ANSWERS = st.sampled_from(["approve", "reject", "cancel"])
+MISHAPS: st.SearchStrategy[dict[int, Fault]] = st.just({}) | st.dictionaries(
+    st.integers(0, 45), st.sampled_from(Fault), min_size=1, max_size=2
+)
 """Faults by number of the call; most turns take some ten calls, one with a whole job in it about fifty."""
 
 
@@ -116,7 +119,9 @@ class RetrainingMachine(RuleBasedStateMachine):
         super().__init__()
         self.world = self.make_world()
         self.ports = self.make_ports(self.world)
-        self.processes = {name: Process(self.world, self.ports, name) for name in ("first", "second", "person")}
+        self.processes = {
+            name: Process(self.world, self.ports, name) for name in ("first", "second", "person")
+        }
         self._checked: tuple[Any, ...] = ()
 
     def make_world(self) -> World:
@@ -159,7 +164,9 @@ class RetrainingMachine(RuleBasedStateMachine):
 
     @rule(
         model=MODELS,
-        outcome=st.sampled_from(["succeeds", "succeeds", "succeeds", "fails", "lost", "hangs", "none", "two"]),
+        outcome=st.sampled_from(
+            ["succeeds", "succeeds", "succeeds", "fails", "lost", "hangs", "none", "two"]
+        ),
         boundary=BOUNDARIES,
         again=st.booleans(),
     )
@@ -167,7 +174,11 @@ class RetrainingMachine(RuleBasedStateMachine):
         """Training runs come out like this from now on."""
         self.world.training[model] = Training(outcome, boundary, again)
 
-    @rule(refusal=st.sampled_from([None, None, Temporary("busy", 60.0), Temporary("away"), Permanent("revoked")]))
+    @rule(
+        refusal=st.sampled_from(
+            [None, None, Temporary("busy", 60.0), Temporary("away"), Permanent("revoked")]
+        )
+    )
     def notifier_becomes(self, refusal: Temporary | Permanent | None) -> None:
         """Messages are taken, or refused for now, or for good."""
         self.world.notifier.refusal = refusal
@@ -227,7 +238,7 @@ class RetrainingMachine(RuleBasedStateMachine):
 
     # -- people -------------------------------------------------------------------------------------------
 
-    @rule(model=MODELS, boundary=BOUNDARIES, answer=st.sampled_from(["approve", "reject", "cancel"]), mishaps=MISHAPS)
+    @rule(model=MODELS, boundary=BOUNDARIES, answer=ANSWERS, mishaps=MISHAPS)
     def retrain_by_hand(self, model: str, boundary: float, answer: str, mishaps: dict[int, Fault]) -> None:
         """A person asks for a retraining, the training works, and they answer what came out."""
         self.world.now += timedelta(hours=1)
@@ -278,7 +289,7 @@ class RetrainingMachine(RuleBasedStateMachine):
         self.ask(model, lambda state: requests.ask_release(state, label, "ann", "fixed"), mishaps)
 
     def ask(self, model: str, ask: Callable[[ModelState], Draft], mishaps: Mapping[int, Mishap]) -> None:
-        """Put a request, and let a controller make a turn. A wrong request is refused, and changes nothing."""
+        """Put a request, and let a controller make a turn. A wrong one is refused, and changes nothing."""
         person = self.processes["person"]
         before = self.ports.ledger.read(model)
         try:
@@ -307,7 +318,7 @@ class RetrainingMachine(RuleBasedStateMachine):
             self._checked = now
 
     def teardown(self) -> None:
-        """Let the world calm down: nothing may be left open, undelivered, or otherwise than the ledger says."""
+        """Let the world calm down: nothing may be left open, undelivered, or unknown to the ledger."""
         self.world.notifier.refusal = None
         for model in self.world.fleet:
             self.world.training[model] = Training()
@@ -328,7 +339,7 @@ class RetrainingMachine(RuleBasedStateMachine):
             known = state.champion.version.version if state.champion else None
             found = alias_of(self.ports.registry, state.model)
             agreed = found == known if state.conflict is None else state.conflict == (found or "none")
-            assert agreed, f"{state.model}: {found} serves, the ledger says {known}, conflict {state.conflict}"
+            assert agreed, f"{state.model}: {found} serves, not {known} ({state.conflict})"
         waiting = self.ports.outbox.due(self.world.now)
         assert not waiting, f"notices were left: {waiting}"
 

@@ -14,10 +14,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -96,6 +97,7 @@ promotion.min_improvement = 0.05
 """
 
 _T = TypeVar("_T")
+Say = Callable[[str], None]
 
 
 @dataclass
@@ -121,6 +123,10 @@ class Row:
     failures: list[str] = field(default_factory=list)
 
 
+class Unusable(Permanent):
+    """Arguments or data that no replay can be made of."""
+
+
 class Clock:
     """The time of the replay. It stands still while the loop works."""
 
@@ -137,25 +143,26 @@ class Plant:
 
     Args:
         pipeline: Its ports are used.
+        say: Takes a line of progress.
     """
 
-    def __init__(self, pipeline: AutoRetrainPipeline) -> None:
+    def __init__(self, pipeline: AutoRetrainPipeline, say: Say) -> None:
         self._ports = pipeline.ports
         self._models = pipeline.settings.models
+        self._say = say
 
-    def train(self, model: str, windows: Sequence[TimeWindow], say: Say) -> list[str]:
+    def train(self, model: str, windows: Sequence[TimeWindow]) -> list[str]:
         """Train once a window, side by side, through the product's tracker and compute.
 
         Returns:
             The name of each training, by which ``register`` finds its version.
         """
         names = [f"{model}-{window.end:%Y-%m-%d}" for window in windows]
-        tasks = list(zip(names, windows, strict=True))
         for number, name in enumerate(names):
-            for ahead, window in tasks[number : number + PARALLEL]:
-                self._submit(model, ahead, window)
-            say(f"{model}: training {number + 1} of {len(names)}")
-            _wait(lambda name=name: self._trained(name))  # type: ignore[misc]
+            for ahead in range(number, min(number + PARALLEL, len(names))):
+                self._submit(model, names[ahead], windows[ahead])
+            self._say(f"{model}: training {number + 1} of {len(names)}")
+            _wait(partial(self._trained, name))
         return names
 
     def _submit(self, model: str, name: str, window: TimeWindow) -> None:
@@ -190,53 +197,31 @@ class Plant:
             raise Permanent(f"training {name} logged no model")
         return version
 
-    def champions(self, models: Sequence[str]) -> dict[str, ModelVersion]:
-        """Say which version of each model serves."""
-        return dict(self._ports.registry.champions(models))
-
-    def serve(self, version: ModelVersion) -> None:
-        """Let a first version serve."""
-        self._ports.registry.set_champion(version, None)
-
-    def ask(self, version: ModelVersion, window: TimeWindow) -> tuple[Snapshot, Predictions | Pending]:
-        """Ask for a version's predictions for the rows of a window; they are computed once."""
+    def ask(self, version: ModelVersion, window: TimeWindow) -> tuple[Snapshot, Predictions] | None:
+        """Ask for a version's predictions for a window: computed once, ``None`` until they are there."""
         rows = self._ports.data.snapshot(SnapshotRequest(version.model, window))
-        return rows, self._ports.predictor.predict(version, rows)
+        predictions = self._ports.predictor.predict(version, rows)
+        return None if isinstance(predictions, Pending) else (rows, predictions)
 
-    def score(self, version: ModelVersion, window: TimeWindow) -> tuple[float, float]:
-        """Accuracy and F1 of a version in a window.
-
-        Raises:
-            Permanent: One of them is not defined there.
-        """
-
-        def look() -> tuple[Snapshot, Predictions] | None:
-            rows, predictions = self.ask(version, window)
-            return None if isinstance(predictions, Pending) else (rows, predictions)
-
-        rows, predictions = _wait(look)
-        scores = self._ports.scorer.score(self._models[version.model].scoring, rows, predictions)
-        accuracy, f1 = scores.candidate["accuracy"], scores.candidate["f1"]
-        if accuracy is None or f1 is None:
-            raise Permanent(f"window from {window.start:%Y-%m-%d}: {dict(scores.unknown)}")
-        return accuracy, f1
-
-    def means(
-        self, policy: str, serving: Sequence[ModelVersion], windows: Sequence[TimeWindow], say: Say
-    ) -> tuple[float, float]:
+    def means(self, serving: Sequence[ModelVersion], windows: Sequence[TimeWindow]) -> tuple[float, float]:
         """Mean accuracy and F1 of the versions that served, each in its own window."""
         pairs = list(zip(serving, windows, strict=True))
         scores = []
         for number, pair in enumerate(pairs):
             for ahead in pairs[number : number + PARALLEL]:
                 self.ask(*ahead)
-            say(f"{policy}: scoring window {number + 1} of {len(pairs)}")
-            scores.append(self.score(*pair))
+            self._say(f"{serving[0].model}: scoring window {number + 1} of {len(pairs)}")
+            scores.append(self._score(*pair))
         accuracies, f1s = zip(*scores, strict=True)
         return sum(accuracies) / len(scores), sum(f1s) / len(scores)
 
-
-Say = Callable[[str], None]
+    def _score(self, version: ModelVersion, window: TimeWindow) -> tuple[float, float]:
+        rows, predictions = _wait(partial(self.ask, version, window))
+        scores = self._ports.scorer.score(self._models[version.model].scoring, rows, predictions)
+        accuracy, f1 = scores.candidate["accuracy"], scores.candidate["f1"]
+        if accuracy is None or f1 is None:
+            raise Permanent(f"the window from {window.start:%Y-%m-%d} cannot be scored: {scores.unknown}")
+        return accuracy, f1
 
 
 def replay(home: Path, policies: Sequence[str], count: int, say: Say) -> list[Row]:
@@ -255,70 +240,54 @@ def replay(home: Path, policies: Sequence[str], count: int, say: Say) -> list[Ro
     windows = [TimeWindow(begin + number * WINDOW, begin + (number + 1) * WINDOW) for number in range(count)]
     clock = Clock(begin)
     pipeline = AutoRetrainPipeline(settings=home, clock=clock, actor="replay")
-    plant = Plant(pipeline)
-    rows = []
-    if ALWAYS in policies:
-        rows.append(_always(plant, windows, say))
+    plant = Plant(pipeline, say)
+    rows = [_always(plant, windows)] if ALWAYS in policies else []
     if watched := [policy for policy in policies if policy != ALWAYS]:
-        rows += _watched(pipeline, plant, clock, watched, windows, say)
+        _first_champion(pipeline, plant, watched)
+        served = []
+        for number, window in enumerate(windows):
+            clock.now = window.start
+            say(f"{', '.join(watched)}: window {number + 1} of {count}")
+            served.append(_look(pipeline, plant, watched, window))
+        pipeline.release()
+        for policy in watched:
+            means = plant.means([champions[policy] for champions in served], windows)
+            rows.append(_row(policy, means, list(pipeline.job_history.values())))
     return sorted(rows, key=lambda row: list(POLICIES).index(row.policy))
 
 
-def _always(plant: Plant, windows: Sequence[TimeWindow], say: Say) -> Row:
+def _always(plant: Plant, windows: Sequence[TimeWindow]) -> Row:
     """Train before every window on the latest 180 days, and let it serve: the reference without a gate."""
-    latest = [TimeWindow(window.start - TRAINING, window.start) for window in windows]
-    names = plant.train(ALWAYS, latest, say)
+    names = plant.train(ALWAYS, [TimeWindow(window.start - TRAINING, window.start) for window in windows])
     serving = [plant.register(ALWAYS, name) for name in names]
-    return Row(ALWAYS, *plant.means(ALWAYS, serving, windows, say), len(names), len(names))
+    return Row(ALWAYS, *plant.means(serving, windows), len(names), len(names))
 
 
-def _watched(
-    pipeline: AutoRetrainPipeline,
-    plant: Plant,
-    clock: Clock,
-    models: Sequence[str],
-    windows: Sequence[TimeWindow],
-    say: Say,
-) -> list[Row]:
-    """Let the product's loop look once at the start of every window, over one fleet of all policies."""
-    (first,) = plant.train(models[0], [TimeWindow(START, windows[0].start)], say)
+def _first_champion(pipeline: AutoRetrainPipeline, plant: Plant, models: Sequence[str]) -> None:
+    """Let a version trained on the first 180 days serve; the ledger adopts what it finds."""
+    (name,) = plant.train(models[0], [TimeWindow(START, START + TRAINING)])
     for model in models:
-        plant.serve(plant.register(model, first))
-    served: dict[str, list[ModelVersion]] = {model: [] for model in models}
-    for number, window in enumerate(windows):
-        clock.now = window.start
-        say(f"{', '.join(models)}: window {number + 1} of {len(windows)}")
-        for model, version in _look(pipeline, plant, models, window).items():
-            served[model].append(version)
-    pipeline.release()
-    jobs = list(pipeline.job_history.values())
-    return [
-        _row(
-            model,
-            plant.means(model, served[model], windows, say),
-            [job for job in jobs if job.model_name == model],
-        )
-        for model in models
-    ]
+        pipeline.ports.registry.set_champion(plant.register(model, name), None)
 
 
 def _look(
     pipeline: AutoRetrainPipeline, plant: Plant, models: Sequence[str], window: TimeWindow
-) -> dict[str, ModelVersion]:
-    """One turn of the loop, and the end of the jobs it opened; return who serves then."""
+) -> Mapping[str, ModelVersion]:
+    """Run the loop once, and the jobs it opened to their ends; return who serves then."""
     for model in models:
         pipeline.judge(model)  # waits for the champion's predictions, so that the tick need not
     pipeline.tick()
     open_jobs = [job.job_id for job in pipeline.job_history.values() if job.is_open]
     if open_jobs:
-        for version in plant.champions(models).values():
+        for version in pipeline.ports.registry.champions(models).values():
             plant.ask(version, window)  # most of them go on serving: predicted while the trainings run
     for job_id in open_jobs:
         pipeline.wait(job_id)
-    return plant.champions(models)
+    return pipeline.ports.registry.champions(models)
 
 
-def _row(policy: str, means: tuple[float, float], jobs: Sequence[RetrainingJob]) -> Row:
+def _row(policy: str, means: tuple[float, float], history: Sequence[RetrainingJob]) -> Row:
+    jobs = [job for job in history if job.model_name == policy]
     return Row(
         policy,
         *means,
@@ -351,7 +320,7 @@ def write_home(home: Path, data: Path) -> int:
         How many windows the table holds.
 
     Raises:
-        Permanent: The data is absent, or not what was expected.
+        Unusable: The data is absent, or not what was expected.
     """
     import pyarrow as pa
     import pyarrow.compute as compute
@@ -360,12 +329,12 @@ def write_home(home: Path, data: Path) -> int:
 
     files = sorted(data.glob("gt_*.csv"))
     if not files:
-        raise Permanent(f"there is no data: {data} has no gt_*.csv (--data names another folder)")
+        raise Unusable(f"there is no data: {data} has no gt_*.csv (--data names another folder)")
     types = csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.float64()), include_columns=COLUMNS)
     try:
         table = pa.concat_tables([csv.read_csv(file, convert_options=types) for file in files])
     except (pa.ArrowException, KeyError) as error:
-        raise Permanent(f"the data in {data} cannot be read: {error}") from error
+        raise Unusable(f"the data in {data} cannot be read: {error}") from error
     times = [START + timedelta(hours=hour) for hour in range(table.num_rows)]
     label = compute.greater(table["NOX"], LIMIT).cast(pa.int64())
     table = table.drop_columns("NOX").append_column("high_nox", label).add_column(0, "time", [times])
@@ -406,11 +375,19 @@ def _home(keep: Path | None) -> Iterator[Path]:
     """The directory of the replay: kept where the user says, or removed at the end."""
     if keep is not None:
         if keep.exists() and any(keep.iterdir()):
-            raise Permanent(f"{keep} is not empty: a replay starts afresh, name another folder")
+            raise Unusable(f"{keep} is not empty: a replay starts afresh, name another folder")
         yield keep
         return
     with tempfile.TemporaryDirectory(prefix="gas-turbine-", ignore_cleanup_errors=True) as directory:
         yield Path(directory)
+
+
+def _count(asked: int | None, available: int) -> int:
+    """How many windows to replay: all, or as many as were asked for."""
+    count = available if asked is None else asked
+    if not 1 <= count <= available:
+        raise Unusable(f"--windows {count}: the data has {available} windows")
+    return count
 
 
 def _arguments() -> argparse.Namespace:
@@ -432,16 +409,12 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         with _home(arguments.keep) as home:
-            try:
-                available = write_home(home, arguments.data)
-                count = available if arguments.windows is None else arguments.windows
-                if not 1 <= count <= available:
-                    raise Permanent(f"--windows {count}: the data has {available} windows")
-            except Permanent as error:
-                print(error, file=sys.stderr)
-                return 2
+            count = _count(arguments.windows, write_home(home, arguments.data))
             rows = replay(home, list(dict.fromkeys(arguments.policies)), count, _progress)
             _progress("")
+    except Unusable as error:
+        print(error, file=sys.stderr)
+        return 2
     except AutoRetrainError as error:
         print(f"the replay failed: {error}", file=sys.stderr)
         return 1

@@ -72,7 +72,11 @@ class TestClassifier:
         assert (spec.floor_measure, spec.floor, spec.comparison) == ("accuracy", 0.85, "f1")
         assert spec.promotion.min_improvement == 0.05
         assert spec.holdout == timedelta(days=30)
-        assert (spec.scoring.kind, spec.scoring.positive, spec.scoring.average) == ("classification", None, "macro")
+        assert (spec.scoring.kind, spec.scoring.positive, spec.scoring.average) == (
+            "classification",
+            None,
+            "macro",
+        )
 
     @pytest.mark.parametrize("floor", [0.85, 0.9, 1.0])
     def test_the_floor_may_be_raised(self, floor: float) -> None:
@@ -109,9 +113,10 @@ class TestClassifier:
         ("field", "value"),
         [
             ("name", ""), ("name", "a/b"), ("name", "a:b"), ("name", "a\nb"), ("name", "x" * 201),
-            ("min_rows", 0), ("min_holdout_rows", 1), ("cooldown_hours", -1), ("cooldown_hours", float("nan")),
+            ("min_rows", 0), ("min_holdout_rows", 1), ("cooldown_hours", -1),
             ("stale_after_hours", 0), ("check_every_seconds", 0), ("unknown_alarm_hours", 0),
-            ("holdout_days", 0), ("holdout_days", 366), ("threshold", float("inf")), ("on_missing", float("nan")),
+            ("holdout_days", 0), ("holdout_days", 366), ("threshold", float("inf")),
+            ("cooldown_hours", float("nan")), ("on_missing", float("nan")),
             ("task", "clustering"), ("average", "mean"), ("training", {"command": []}), ("colour", "red"),
             ("training", {"command": ["a"], "deadline_seconds": 0}),
             ("training", {"command": ["a"], "max_attempts": 0}),
@@ -139,7 +144,9 @@ class TestRegressor:
     def test_says_all_that_is_not_stated(self) -> None:
         with pytest.raises(ValidationError) as caught:
             spec_of(task="regression")
-        assert all(f"{name}: a regressor must state it" in str(caught.value) for name in ("metric", "threshold"))
+        assert all(
+            f"{name}: a regressor must state it" in str(caught.value) for name in ("metric", "threshold")
+        )
 
     def test_the_trigger_threshold_means_r2(self) -> None:
         stated = {**REGRESSOR, "metric": "r2", "threshold": None}
@@ -159,7 +166,9 @@ class TestRegressor:
 
 class TestRules:
     def test_take_their_numbers_from_the_settings(self) -> None:
-        rules = spec_of(min_rows=7, stale_after_hours=3, on_missing=0.0, trigger={"time_zone": "Asia/Tokyo"}).rules()
+        rules = spec_of(
+            min_rows=7, stale_after_hours=3, on_missing=0.0, trigger={"time_zone": "Asia/Tokyo"}
+        ).rules()
         day = timedelta(days=1)
         assert rules == {
             "performance": PerformanceRule("accuracy", 0.92, "up", 30 * day, 7, timedelta(hours=3), 0.0),

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from domain_world import DAY, HOUR, NOW, spec_of
+from domain_world import DAY, HOUR, NOW, SUCCEEDED, spec_of
 
 from autoretrain.adapters.memory import (
     MemoryCompute,
@@ -50,12 +50,12 @@ class Place:
 
     models: tuple[str, ...] = ("m",)
     fleet: dict[str, Any] = field(default_factory=dict)
-    fate: RunStatus = RunStatus(RunState.SUCCEEDED, exit_code=0)
+    fate: RunStatus = SUCCEEDED
     now: datetime = NOW
 
     def __post_init__(self) -> None:
         self.clock = 0.0
-        self.data = MemoryDataSource({model: _ROWS for model in self.models})
+        self.data = MemoryDataSource(dict.fromkeys(self.models, _ROWS))
         self.registry = MemoryRegistry()
         self.ledger = MemoryLedger(clock=lambda: self.clock)
         self.metrics, self.drift = MemoryMetrics(), MemoryDrift()
@@ -75,7 +75,9 @@ class Place:
 
     def train(self, run: RunRequest) -> RunStatus:
         if self.fate.state is RunState.SUCCEEDED:
-            self.registry.log(run.environment["AUTORETRAIN_JOB_ID"], lambda row: int(row["x"] > 0.5), "b" * 64)
+            self.registry.log(
+                run.environment["AUTORETRAIN_JOB_ID"], lambda row: int(row["x"] > 0.5), "b" * 64
+            )
         return self.fate
 
     def controller(self, name: str = "one", **more: Any) -> Controller:
@@ -298,11 +300,24 @@ class TestFaults:
         place = Place().using(registry=Away())
         controller = place.controller()
         controller.tick(NOW)
-        assert place.kinds() == ["model.enrolled"]
+        assert place.kinds() == ["model.enrolled", "look.changed"]
         assert controller.tick(NOW + timedelta(seconds=1)).next_due == NOW + timedelta(seconds=5)
         verdict = controller.judge("m", NOW)
         assert isinstance(verdict, Verdict)
         assert verdict.reason == "the registry is away"
+
+    def test_a_champion_that_cannot_be_read_costs_only_its_own_model_the_look(self) -> None:
+        class Damaged(MemoryRegistry):
+            def champions(self, models: Sequence[str]) -> Mapping[str, ModelVersion]:
+                if "bad" in models:
+                    raise Permanent("the artefact of bad is gone")
+                return super().champions(models)
+
+        place = Place(models=("m", "bad")).using(registry=Damaged())
+        controller = place.controller()
+        controller.tick(NOW)
+        assert controller.state("bad").verdicts["performance"]["reason"] == "the artefact of bad is gone"
+        assert controller.state("m").verdicts["schedule"]["answer"] == "no"
 
     def test_trouble_while_acting_is_noted_and_tried_again(self) -> None:
         class Full(MemoryCompute):
@@ -339,7 +354,9 @@ class TestFaults:
         raced.aliases["m"] = raced.register("m", lambda row: int(row["x"] > 0.6), "a" * 64).version
         place.registry = raced
         predictor = MemoryPredictor(raced, place.data)
-        place.using(registry=raced, tracker=raced, predictor=predictor, scorer=MemoryScorer(place.data, predictor))
+        place.using(
+            registry=raced, tracker=raced, predictor=predictor, scorer=MemoryScorer(place.data, predictor)
+        )
         place.metrics.set("m", "accuracy", 0.8)
         controller = place.controller()
         controller.tick(NOW)
@@ -364,7 +381,7 @@ class TestFaults:
 class Overtaking(MemoryLedger):
     """Another process appends just before one of our appends."""
 
-    rival: Callable[[], None] | None = None
+    rival: Callable[[], object] | None = None
 
     def append(self, batch: Append) -> None:
         rival, self.rival = self.rival, None
@@ -383,7 +400,7 @@ class TestOthersWriteToo:
     def test_an_overtaken_request_reads_and_decides_again(self) -> None:
         place, ledger = self.place()
         one, two = place.controller(), place.controller("two")
-        ledger.rival = lambda: two.tick(NOW) and None  # type: ignore[func-returns-value]
+        ledger.rival = lambda: two.tick(NOW)
         draft = one.request("m", start(), NOW)
         assert place.kinds()[-1] == "request.start"
         assert draft.key in {entry.key for entry in ledger.read("m")}
@@ -391,7 +408,7 @@ class TestOthersWriteToo:
     def test_an_overtaken_decision_reads_and_decides_again(self) -> None:
         place, ledger = self.place()
         one, two = place.controller(), place.controller("two")
-        ledger.rival = lambda: two.request("m", start("bob"), NOW) and None  # type: ignore[func-returns-value]
+        ledger.rival = lambda: two.request("m", start("bob"), NOW)
         one.tick(NOW)
         job = one.state("m").last_job
         assert job is not None
@@ -400,7 +417,7 @@ class TestOthersWriteToo:
     def test_an_overtaken_enrolment_is_done(self) -> None:
         place, ledger = self.place()
         one = Controller(place.ports, place.fleet, "one", monotonic=lambda: 0.0)
-        ledger.rival = lambda: place.controller("two") and None  # type: ignore[func-returns-value]
+        ledger.rival = lambda: place.controller("two")
         one.enrol(["m"], NOW)
         assert place.kinds() == ["model.enrolled"]
 
@@ -520,11 +537,16 @@ class TestOnesOwnTriggers:
     )
     def test_are_asked(self, said: Callable[[str], Any], status: str) -> None:
         place = Place(fate=RunStatus(RunState.RUNNING))
-        controller = place.controller(triggers={"season": said}, trigger_types={"season": TriggerType.SCHEDULED})
+        controller = place.controller(
+            triggers={"season": said}, trigger_types={"season": TriggerType.SCHEDULED}
+        )
         controller.tick(NOW)
         job = controller.state("m").open_job
         assert (job is not None) == (status == "open")
-        assert job is None or (job.trigger_type, job.reason) == (TriggerType.SCHEDULED, "season: winter comes")
+        assert job is None or (job.trigger_type, job.reason) == (
+            TriggerType.SCHEDULED,
+            "season: winter comes",
+        )
 
     @pytest.mark.parametrize("said", [lambda model: True, lambda model: 1 / 0, lambda model: (1, 2, 3)])
     def test_that_are_broken_are_unknown_and_stop_nothing(self, said: Callable[[str], Any]) -> None:

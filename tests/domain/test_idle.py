@@ -36,7 +36,11 @@ class TestChampion:
 
     def test_a_foreign_move_is_told_once_and_halts(self) -> None:
         story = Story(QUIET).serving()
-        assert load(story.sees(story.idle(SEVEN)) and story.entries[-1].data) == {"expected": "1", "found": "7"}
+        story.sees(story.idle(SEVEN))
+        assert load(story.entries[-1].data) == {
+            "expected": "1",
+            "found": "7",
+        }
         assert story.state.conflict == "7"
         plan = story.sees(story.idle(SEVEN, accuracy=0.8))
         assert [draft.kind for draft in plan.drafts] == ["look.changed"]
@@ -160,7 +164,11 @@ class TestAJob:
         (opened,) = story.plan(IdleSeen(ONE)).drafts
         assert opened.data["trigger_type"] is TriggerType.MANUAL
         assert opened.data["parameters"] == {"depth": 3, "seed": 7}
-        assert (opened.actor, opened.data["reason"], opened.data["evidence"]) == ("ann", "a new sensor", {"actor": "ann"})
+        assert (opened.actor, opened.data["reason"], opened.data["evidence"]) == (
+            "ann",
+            "a new sensor",
+            {"actor": "ann"},
+        )
         assert story.state.start is not None
         assert opened.data["job_id"] == story.state.start.job_id
 
@@ -214,7 +222,11 @@ class TestRecord:
         early, late, later = (NOW + hours * HOUR for hours in (23.9, 24, 48))
         assert kinds(story, story.idle(ONE, early, accuracy=None), early) == []
         (alarm,) = story.sees(story.idle(ONE, late, accuracy=None), late).drafts
-        assert (alarm.kind, alarm.data["trigger"], alarm.data["since"]) == ("unknown.lasting", "performance", NOW)
+        assert (alarm.kind, alarm.data["trigger"], alarm.data["since"]) == (
+            "unknown.lasting",
+            "performance",
+            NOW,
+        )
         assert kinds(story, story.idle(ONE, later, accuracy=None), later) == []
 
     def test_an_unknown_that_ended_may_alarm_again(self) -> None:
@@ -237,7 +249,20 @@ class TestNextLook:
 
     def test_comes_soon_when_the_registry_is_away(self) -> None:
         plan = Story().plan(Trouble("away", temporary=True))
-        assert (plan.drafts, plan.look_at) == ((), NOW + RETRY)
+        assert plan.look_at == NOW + RETRY
+
+    def test_is_unknown_once_while_the_registry_is_away(self) -> None:
+        story = Story().serving()
+        (changed,) = story.sees(Trouble("away", temporary=True)).drafts
+        answers = {name: verdict["answer"] for name, verdict in changed.data["verdicts"].items()}
+        assert answers == dict.fromkeys(("performance", "drift", "schedule"), "unknown")
+        again = story.plan(Trouble("away", temporary=True, retry_after=60))
+        assert (again.drafts, again.look_at) == ((), NOW + timedelta(minutes=1))
+
+    def test_tells_a_person_who_asked_what_it_waits_for(self) -> None:
+        story = Story().serving().asked(lambda state: ask_start(state, "ann", {}, "now"))
+        story.sees(Trouble("away", temporary=True))
+        assert story.state.verdicts["manual"] == {"answer": "unknown", "reason": "away", "evidence": {}}
 
 
 class TestWindows:

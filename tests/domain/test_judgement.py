@@ -33,7 +33,10 @@ def decided(
 
 
 def approved(
-    approval: Approval = YES, scores: Scores | None = None, job: RetrainingJob = JOB, state: ModelState = STATE
+    approval: Approval = YES,
+    scores: Scores | None = None,
+    job: RetrainingJob = JOB,
+    state: ModelState = STATE,
 ) -> Decision:
     result = validate(SPEC, version("2"), snapshot(HOLDOUT), scores or scored(), NOW)
     return judge_approval(SPEC, state, job, result, approval)
@@ -165,3 +168,18 @@ class TestByAPerson:
         first = replace(JOB, champion=None)
         decision = approved(replace(YES, min_improvement=0.5), scored(GOOD, None), first, ModelState("m"))
         assert decision.outcome is Outcome.PROMOTE
+
+
+class TestAgainstAnotherChampion:
+    """The champion changed while the job was under way: its numbers are about a version that left."""
+
+    state = replace(STATE, champion=Champion(version("4"), None, None))
+
+    def test_nothing_is_decided(self) -> None:
+        decision = decided(state=self.state)
+        assert (decision.outcome, decision.rule) == (Outcome.INCONCLUSIVE, SAFETY)
+        assert decision.reason == "it was judged against version 1, and would replace version 4"
+        assert approved(state=self.state).outcome is Outcome.INCONCLUSIVE
+
+    def test_a_person_may_let_it_pass(self) -> None:
+        assert approved(replace(YES, override=True), state=self.state).outcome is Outcome.PROMOTE

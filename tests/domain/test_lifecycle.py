@@ -29,6 +29,7 @@ ONE, TWO = version("1"), version("2")
 AWAY = Trouble("the registry is away", temporary=True)
 BROKEN = Trouble("column 'y' is missing", temporary=False)
 WINDOW = TimeWindow(NOW - 30 * DAY, NOW)
+SPAN = "2026-02-02 12:00 to 2026-03-04 12:00 UTC"
 
 
 def kinds(plan: Plan) -> list[str]:
@@ -54,8 +55,16 @@ class TestData:
     @pytest.mark.parametrize(
         ("training", "holdout", "why"),
         [
-            (0, 1000, "the training window (2026-02-02 12:00 to 2026-03-04 12:00 UTC) has 0 labelled rows, 1 are needed"),
-            (1, 99, "the holdout window (2026-02-02 12:00 to 2026-03-04 12:00 UTC) has 99 labelled rows, 100 are needed"),
+            (
+                0,
+                1000,
+                f"the training window ({SPAN}) has 0 labelled rows, 1 are needed",
+            ),
+            (
+                1,
+                99,
+                f"the holdout window ({SPAN}) has 99 labelled rows, 100 are needed",
+            ),
         ],
     )
     def test_too_few_rows(self, training: int, holdout: int, why: str) -> None:
@@ -102,10 +111,10 @@ class TestTraining:
     def test_a_failed_run_is_not_tried_again(self, status: RunStatus, why: str) -> None:
         story = Story().serving().opened().running()
         plan = story.sees(RunSeen(status, log_tail="Traceback"))
-        assert ended(story) == (JobStatus.FAILED, why)
+        assert ended(story) == (JobStatus.FAILED, f"{why}; it printed last: Traceback")
         assert plan.drafts[0].data["log_tail"] == "Traceback"
         assert story.state.last_job is not None
-        assert story.state.last_job.error_message == why
+        assert story.state.last_job.error_message == story.state.last_job.outcome
 
     def test_no_model_was_logged(self) -> None:
         story = Story().serving().opened().running()
@@ -131,11 +140,18 @@ class TestValidation:
         plan = story.sees(ScoresSeen(scored()))
         assert kinds(plan) == ["job.validated", "job.decided", "promotion.intended"]
         assert plan.act == SetChampion(TWO, "1")
-        assert [draft.key for draft in plan.drafts[1:]] == [f"decision:{story.job_id}", f"promotion:{story.job_id}"]
+        assert [draft.key for draft in plan.drafts[1:]] == [
+            f"decision:{story.job_id}",
+            f"promotion:{story.job_id}",
+        ]
 
     @pytest.mark.parametrize(
         ("scores", "outcome"),
-        [(scored(POOR, GOOD), "reject"), (scored({**GOOD, "accuracy": 0.5}), "reject"), (scored(rows=3), "inconclusive")],
+        [
+            (scored(POOR, GOOD), "reject"),
+            (scored({**GOOD, "accuracy": 0.5}), "reject"),
+            (scored(rows=3), "inconclusive"),
+        ],
     )
     def test_any_other_completes_the_job_undeployed(self, scores: Any, outcome: str) -> None:
         story = Story().serving().opened().running().trained().judged(scores)

@@ -47,7 +47,9 @@ def test_is_the_seeds_formula(new: float, champion: float, min_improvement: floa
         (-0.01, 0.0, "down", 0.05, PROMOTE),
     ],
 )
-def test_direction_sign_and_boundary(new: float, old: float, direction: Direction, least: float, outcome: Outcome) -> None:
+def test_direction_sign_and_boundary(
+    new: float, old: float, direction: Direction, least: float, outcome: Outcome
+) -> None:
     assert compare("mae" if direction == "down" else "r2", direction, new, old, least).outcome is outcome
 
 
@@ -90,10 +92,15 @@ def test_nothing_is_a_fraction_of_zero() -> None:
 
 
 def test_says_what_was_reached_and_what_was_asked_for() -> None:
-    assert compare("f1", "up", 0.93, 0.9, 0.05).reason == "f1 0.9000 -> 0.9300 is +3.33% against +5.00% asked for"
+    assert (
+        compare("f1", "up", 0.93, 0.9, 0.05).reason
+        == "f1 0.9000 -> 0.9300 is +3.33% against +5.00% asked for"
+    )
 
 
 def test_says_so_when_no_candidate_could_reach_it() -> None:
-    assert compare("f1", "up", 1.0, 0.96, 0.05).reason.endswith("no candidate can reach that from 0.9600, since f1 ends at 1")
+    assert compare("f1", "up", 1.0, 0.96, 0.05).reason.endswith(
+        "no candidate can reach that from 0.9600, since f1 ends at 1"
+    )
     assert "no candidate" not in compare("f1", "up", 0.96, 0.95, 0.05).reason
     assert "no candidate" not in compare("mae", "down", 0.96, 0.96, 0.05).reason

@@ -63,7 +63,9 @@ class TestAnswer:
         refused(story, lambda s: answer(s, story.job_id, "bob", ""), why)
 
     @pytest.mark.parametrize(("before", "word"), [(ask_approve, "approved"), (ask_reject, "rejected")])
-    def test_to_a_job_that_was_answered(self, answer: Callable[..., Draft], before: Callable[..., Draft], word: str) -> None:
+    def test_to_a_job_that_was_answered(
+        self, answer: Callable[..., Draft], before: Callable[..., Draft], word: str
+    ) -> None:
         story = Story().serving().by_hand()
         story.asked(lambda s: before(s, story.job_id, "ann", ""))
         why = f"job {story.job_id} was {word} by ann already"
@@ -114,7 +116,11 @@ class TestCancel:
 class TestRollback:
     def test_asks(self) -> None:
         draft = ask_rollback(Story().serving().promoted().state, "ann", "worse", "1")
-        assert (draft.kind, draft.actor, draft.data) == ("request.rollback", "ann", {"to": "1", "reason": "worse"})
+        assert (draft.kind, draft.actor, draft.data) == (
+            "request.rollback",
+            "ann",
+            {"to": "1", "reason": "worse"},
+        )
 
     def test_may_be_asked_again_another_day(self) -> None:
         assert ask_rollback(Story().serving().promoted().state, "ann", "").key is None

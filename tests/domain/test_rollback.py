@@ -5,7 +5,16 @@ from typing import Any
 import pytest
 from domain_world import DAY, HOUR, NOW, Story, version
 
-from autoretrain.domain.plan import RETRY, ChampionSeen, NothingSeen, Phase, Plan, SetChampion, Trouble, phase_of
+from autoretrain.domain.plan import (
+    RETRY,
+    ChampionSeen,
+    NothingSeen,
+    Phase,
+    Plan,
+    SetChampion,
+    Trouble,
+    phase_of,
+)
 from autoretrain.domain.requests import ask_approve, ask_release, ask_rollback
 from autoretrain.domain.rollback import rollback_target
 

@@ -6,12 +6,25 @@ import pytest
 from domain_world import NOW
 
 from autoretrain.domain.jobs import TriggerType
-from autoretrain.domain.triggers import CustomAnswer, CustomQuery, CustomRule, Missing, Observations, Situation, parse_rule
+from autoretrain.domain.triggers import (
+    CustomAnswer,
+    CustomQuery,
+    CustomRule,
+    Missing,
+    Observation,
+    Observations,
+    Situation,
+    parse_rule,
+)
 from autoretrain.domain.verdict import Answer, Verdict
 
 SITUATION = Situation("m", NOW, NOW)
 RULES = {name: CustomRule(name, TriggerType.CUSTOM) for name in "abc"}
-SEEN = {Answer.YES: CustomAnswer(True, ""), Answer.NO: CustomAnswer(False, ""), Answer.UNKNOWN: Missing("away")}
+SEEN: dict[Answer, Observation] = {
+    Answer.YES: CustomAnswer(True, ""),
+    Answer.NO: CustomAnswer(False, ""),
+    Answer.UNKNOWN: Missing("away"),
+}
 
 
 @pytest.mark.parametrize(
@@ -45,7 +58,9 @@ def test_what_cannot_be_read_is_told_with_an_example(text: str) -> None:
         parse_rule(text, RULES)
 
 
-@pytest.mark.parametrize("text", ["a and b", "not a", "a + b", "-a", "a()", "1", "a.b", "a if b else c", "a < b", "'a'"])
+@pytest.mark.parametrize(
+    "text", ["a and b", "not a", "a + b", "-a", "a()", "1", "a.b", "a if b else c", "a < b", "'a'"]
+)
 def test_nothing_but_names_and_operators_is_executed_or_read(text: str) -> None:
     with pytest.raises(ValueError, match="only names"):
         parse_rule(text, RULES)

@@ -73,7 +73,9 @@ def test_now_lies_between_the_latest_and_the_next_slot(expression: str, zone: st
     assert latest_slot(expression, zone, latest) == latest
 
 
-@pytest.mark.parametrize("good", [" 0 0 * * 0 ", "0 0 * * sun", "*/5 * * * *", "0 0 29 2 *", "0 0 1 jan,jul *"])
+@pytest.mark.parametrize(
+    "good", [" 0 0 * * 0 ", "0 0 * * sun", "*/5 * * * *", "0 0 29 2 *", "0 0 1 jan,jul *"]
+)
 def test_good_expressions_come_back_without_surrounding_space(good: str) -> None:
     assert check_expression(good) == good.strip()
 

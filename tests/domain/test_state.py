@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from autoretrain.domain.jobs import IllegalTransition, JobStatus
 from autoretrain.domain.plan import ChampionSeen, NothingSeen, Trouble
-from autoretrain.domain.requests import ask_adopt, ask_approve, ask_cancel, ask_reject, ask_release, ask_rollback, ask_start
+from autoretrain.domain.requests import (
+    ask_adopt,
+    ask_approve,
+    ask_cancel,
+    ask_reject,
+    ask_release,
+    ask_rollback,
+    ask_start,
+)
 from autoretrain.domain.sealing import Draft, seal, verify
 from autoretrain.domain.state import KINDS, ModelState, fold
 from autoretrain.ports.errors import Permanent

@@ -54,7 +54,9 @@ def column(name: str, psi: float | None, rows: int = 1000, reason: str = "") -> 
 
 
 class TestPerformance:
-    @pytest.mark.parametrize(("value", "expected"), [(0.9199, Answer.YES), (0.92, Answer.NO), (0.95, Answer.NO)])
+    @pytest.mark.parametrize(
+        ("value", "expected"), [(0.9199, Answer.YES), (0.92, Answer.NO), (0.95, Answer.NO)]
+    )
     def test_fires_below_the_threshold(self, value: float, expected: Answer) -> None:
         assert answer(ACCURACY, measured(value)).answer is expected
 
@@ -111,7 +113,9 @@ class TestPerformance:
     def test_a_source_that_counts_nothing_is_believed(self) -> None:
         assert answer(ACCURACY, measured(0.5, rows=None, last_at=None)).is_yes
 
-    @pytest.mark.parametrize(("on_missing", "expected"), [(0.0, Answer.NO), (9.0, Answer.YES), (None, Answer.UNKNOWN)])
+    @pytest.mark.parametrize(
+        ("on_missing", "expected"), [(0.0, Answer.NO), (9.0, Answer.YES), (None, Answer.UNKNOWN)]
+    )
     def test_what_empty_means_is_the_users_word(self, on_missing: float | None, expected: Answer) -> None:
         errors = replace(ACCURACY, metric="errors", threshold=5.0, direction="down", on_missing=on_missing)
         assert answer(errors, measured(None, rows=0, last_at=None, empty=True)).answer is expected
@@ -257,7 +261,9 @@ class TestSchedule:
         assert verdict.evidence["slot"] == SUNDAY
         assert WEEKLY.judge({}, replace(weeks_ago, last_slot=verdict.evidence["slot"])).is_no
 
-    @pytest.mark.parametrize(("after", "expected"), [(timedelta(0), Answer.YES), (timedelta(seconds=-1), Answer.NO)])
+    @pytest.mark.parametrize(
+        ("after", "expected"), [(timedelta(0), Answer.YES), (timedelta(seconds=-1), Answer.NO)]
+    )
     def test_fires_in_the_moment_of_the_slot(self, after: timedelta, expected: Answer) -> None:
         situation = replace(SITUATION, now=SUNDAY + after, last_slot=SUNDAY - 7 * DAY)
         assert WEEKLY.judge({}, situation).answer is expected
@@ -282,7 +288,9 @@ class TestManual:
         assert (verdict.is_yes, verdict.reason) == (True, "a new sensor")
 
     def test_a_request_needs_no_reason(self) -> None:
-        assert ManualRule().judge({}, replace(SITUATION, start_requested="")).reason == "asked for by a person"
+        assert (
+            ManualRule().judge({}, replace(SITUATION, start_requested="")).reason == "asked for by a person"
+        )
 
 
 class TestCustom:

@@ -22,12 +22,15 @@ HOLDOUT = snapshot(TimeWindow(NOW - 30 * DAY, NOW))
 REGRESSOR = spec_of(task="regression", metric="mae", threshold=2.0, promotion={"floor": 0.5})
 
 
-def result(scores: Scores, candidate: ModelVersion | None = None, holdout: Snapshot = HOLDOUT) -> ValidationResult:
+def result(
+    scores: Scores, candidate: ModelVersion | None = None, holdout: Snapshot = HOLDOUT
+) -> ValidationResult:
     return validate(spec_of(), candidate or version("2"), holdout, scores, NOW)
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "expected"), [(0.85, Answer.YES), (0.8499999, Answer.NO), (1.0, Answer.YES), (0.0, Answer.NO)]
+    ("accuracy", "expected"),
+    [(0.85, Answer.YES), (0.8499999, Answer.NO), (1.0, Answer.YES), (0.0, Answer.NO)],
 )
 def test_the_floor_of_a_classifier(accuracy: float, expected: Answer) -> None:
     validated = result(scored({**GOOD, "accuracy": accuracy}))
@@ -60,7 +63,9 @@ def test_too_few_rows_do_not_disprove_either() -> None:
 
 @pytest.mark.parametrize("accuracy", [None, float("nan"), float("inf")])
 def test_a_missing_measure_is_unknown_with_its_reason(accuracy: float | None) -> None:
-    verdict = above_floor(spec_of(), scored({**GOOD, "accuracy": accuracy}, unknown={"accuracy": "one class only"}))
+    verdict = above_floor(
+        spec_of(), scored({**GOOD, "accuracy": accuracy}, unknown={"accuracy": "one class only"})
+    )
     assert verdict.is_unknown
     assert verdict.reason == "accuracy is unknown: one class only"
     assert above_floor(spec_of(), scored({})).reason == "accuracy is unknown: not computed"

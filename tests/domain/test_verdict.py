@@ -59,6 +59,8 @@ def test_is_explained_by_what_decided_it() -> None:
     assert (~no("fine", value=0.9)) == Verdict(Answer.YES, "not: fine", {"value": 0.9})
 
 
-@pytest.mark.parametrize(("verdict", "asked"), [(yes("a"), "is_yes"), (no("a"), "is_no"), (unknown("a"), "is_unknown")])
+@pytest.mark.parametrize(
+    ("verdict", "asked"), [(yes("a"), "is_yes"), (no("a"), "is_no"), (unknown("a"), "is_unknown")]
+)
 def test_says_which_it_is(verdict: Verdict, asked: str) -> None:
     assert [name for name in ("is_yes", "is_no", "is_unknown") if getattr(verdict, name)] == [asked]

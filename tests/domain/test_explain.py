@@ -1,0 +1,74 @@
+"""A job told as a timeline."""
+
+from domain_world import NOW, Story, version
+
+from autoretrain.domain.explain import timeline
+from autoretrain.domain.plan import ChampionSeen, NothingSeen, RunSeen, Trouble
+from autoretrain.domain.requests import ask_approve, ask_cancel, ask_reject, ask_rollback
+from autoretrain.ports.compute import RunState, RunStatus
+
+
+def titles(story: Story) -> list[str]:
+    return [moment.title for moment in timeline(story.entries, story.job_id)]
+
+
+def test_a_promotion_and_its_rollback() -> None:
+    story = Story().serving().promoted().asked(lambda s: ask_rollback(s, "ann", "worse"))
+    story.sees(ChampionSeen(version("2")))
+    story.sees(ChampionSeen(version("1")))
+    told = timeline(story.entries, story.job_id)
+    assert [moment.title for moment in told[:-1]] == [
+        "Triggers looked at",
+        "Job opened (performance_degradation)",
+        "Training submitted (attempt 1)",
+        "Training succeeded after 3.0 s",
+        "Candidate: version 2",
+        "Validated on 1000 rows: yes",
+        "Decision: promote (seed-point@1)",
+        "Promotion of version 2 begun",
+        "Version 2 serves",
+        "Job completed",
+    ]
+    assert "f1: 0.9500 (champion 0.8800)" in told[5].details
+    assert "worse" in " ".join(told[-1].details)
+    assert {moment.at for moment in told} == {NOW}
+
+
+def test_what_people_did() -> None:
+    story = Story().serving().by_hand()
+    story.asked(lambda s: ask_reject(s, story.job_id, "bob", "too risky"))
+    story.sees(NothingSeen())
+    told = timeline(story.entries, story.job_id)
+    assert (told[0].title, told[0].details, told[0].actor) == (
+        "Retraining asked for", ("a new sensor", "with depth=3"), "ann"
+    )  # fmt: skip
+    rejected = next(moment for moment in told if moment.title == "Rejected")
+    assert (rejected.actor, rejected.details) == ("bob", ("too risky",))
+
+
+def test_an_approval_with_a_minimum() -> None:
+    story = Story().serving().by_hand()
+    story.asked(lambda s: ask_approve(s, story.job_id, "bob", "fine", 0.05, override=True))
+    assert any(moment.actor == "bob" for moment in timeline(story.entries, story.job_id))
+
+
+def test_what_went_wrong() -> None:
+    story = Story().serving().opened()
+    story.sees(Trouble("the disk is full", temporary=True))
+    story.running()
+    story.sees(RunSeen(RunStatus(RunState.FAILED, exit_code=3), log_tail="Traceback"))
+    told = timeline(story.entries, story.job_id)
+    text = " ".join(detail for moment in told for detail in moment.details)
+    assert "the disk is full" in text
+    assert "exit status 3" in text
+    assert told[-1].title == "Job failed"
+
+
+def test_a_cancelled_job() -> None:
+    story = Story().serving().opened().asked(lambda s: ask_cancel(s, next(iter(s.jobs)), "ann", "wrong data"))
+    story.sees(NothingSeen())
+    assert titles(story)[-1] == "Job cancelled"
+
+
+def test_no_such_job() -> None:
+    assert timeline(Story().serving().promoted().entries, "j7") == ()

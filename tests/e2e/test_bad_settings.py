@@ -1,0 +1,177 @@
+"""Wrong settings: every problem at once, each with its path in the file, and nothing begun."""
+
+from pathlib import Path
+
+import pytest
+
+from autoretrain import AutoRetrainPipeline, TriggerConfig
+from autoretrain.entrypoints.settings import load_settings
+from autoretrain.ports.errors import ConfigurationError
+
+MODEL = """
+[models.boiler]
+data = { path = "rows.csv", time = "time", label = "hot" }
+training.command = ["python", "train.py"]
+"""
+
+
+def problems(directory: Path, text: str) -> dict[str, str]:
+    """What is wrong with a settings file: by path, the whole line that is printed."""
+    (directory / "autoretrain.toml").write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        AutoRetrainPipeline(settings=directory)
+    assert not (directory / ".autoretrain").exists()
+    return {problem.where: str(problem) for problem in caught.value.problems}
+
+
+def test_a_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match=r"no such file; 'autoretrain init' writes a project"):
+        AutoRetrainPipeline(settings=tmp_path / "absent.toml")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AUTORETRAIN_SETTINGS", raising=False)
+    with pytest.raises(ConfigurationError, match=r"settings = autoretrain\.toml: no such file"):
+        AutoRetrainPipeline()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"[models.boiler\nrule = 1", "at line 1"),
+        (b"state = 'a'\nstate = 'b'\n", "at line 2"),
+        (b"\xff\xfe\x00garbage", "cannot be read as TOML"),
+    ],
+)
+def test_a_file_that_is_not_toml(tmp_path: Path, content: bytes, says: str) -> None:
+    file = tmp_path / "autoretrain.toml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        AutoRetrainPipeline(settings=file)
+    assert str(file) in str(caught.value)
+
+
+def test_everything_that_is_wrong_is_reported_at_once(tmp_path: Path) -> None:
+    found = problems(
+        tmp_path,
+        """
+        colour = "blue"
+        adapters = { metrics = "graphite", notifier = "slack" }
+        controller.wait_seconds = 60
+        [models.boiler]
+        metric = "accuracy"
+        min_rows = "many"
+        trigger = { schedule_expression = "0 0 * *", drift_threshold = 2, training_window_days = 3 }
+        data = { path = "rows.csv", label = "hot" }
+        [models.kiln]
+        task = "clustering"
+        training = { command = [] }
+        """,
+    )
+    assert sorted(found) == [
+        "adapters.metrics",
+        "colour",
+        "controller.wait_seconds",
+        "models.boiler.data.time",
+        "models.boiler.min_rows",
+        "models.boiler.training",
+        "models.boiler.trigger.drift_threshold",
+        "models.boiler.trigger.schedule_expression",
+        "models.boiler.trigger.training_window_days",
+        "models.kiln.task",
+        "models.kiln.training.command",
+    ]
+    assert found["colour"] == "colour: there is no such setting; check its spelling"
+    assert found["models.boiler.data.time"] == "models.boiler.data.time: is missing; it must be set"
+    assert "'graphite': input should be 'rescoring' or 'prometheus'" in found["adapters.metrics"]
+
+
+@pytest.mark.parametrize("expression", ["every sunday", "0 0 * *", "61 0 * * *", "", "0 0 31 2 *"])
+def test_a_wrong_cron_expression(tmp_path: Path, expression: str) -> None:
+    found = problems(tmp_path, f'{MODEL}trigger.schedule_expression = "{expression}"\n')
+    assert list(found) == ["models.boiler.trigger.schedule_expression"]
+    with pytest.raises(ValueError, match="schedule_expression"):
+        TriggerConfig(schedule_expression=expression)
+
+
+@pytest.mark.parametrize("value", ["1.01", "-0.1", "nan", "inf", '"high"'])
+@pytest.mark.parametrize("name", ["performance_metric_threshold", "drift_threshold"])
+def test_a_threshold_out_of_range(tmp_path: Path, name: str, value: str) -> None:
+    found = problems(tmp_path, f"{MODEL}trigger.{name} = {value}\n")
+    assert list(found) == [f"models.boiler.trigger.{name}"]
+
+
+def test_a_floor_below_the_one_that_never_bends(tmp_path: Path) -> None:
+    found = problems(tmp_path, f"{MODEL}promotion.floor = 0.8\n")
+    assert found == {
+        "models.boiler.promotion.floor": "models.boiler.promotion.floor: cannot be below 0.85 for a classifier"
+    }
+
+
+def test_a_regressor_that_does_not_say_how_it_is_judged(tmp_path: Path) -> None:
+    found = problems(tmp_path, f'{MODEL}task = "regression"\n')
+    assert sorted(found) == [
+        "models.boiler.metric",
+        "models.boiler.promotion.floor",
+        "models.boiler.threshold",
+    ]
+    assert "a regressor must state it" in found["models.boiler.threshold"]
+    stated = f'{MODEL}task = "regression"\nmetric = "mae"\nthreshold = 3\npromotion.floor = 0\n'
+    found = problems(tmp_path, stated)
+    assert found == {
+        "models.boiler.promotion.floor": "models.boiler.promotion.floor: R² of a regressor must be above 0"
+    }
+
+
+def test_a_measure_of_ones_own_needs_a_direction(tmp_path: Path) -> None:
+    found = problems(tmp_path, f'{MODEL}metric = "complaints"\n')
+    assert list(found) == ["models.boiler.direction"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"), [("performance | drfit", "no trigger named 'drfit'"), ("performance |", "cannot be read")]
+)
+def test_a_rule_that_cannot_be_read(tmp_path: Path, rule: str, says: str) -> None:
+    assert says in problems(tmp_path, f'{MODEL}rule = "{rule}"\n')["models.boiler.rule"]
+
+
+def test_prometheus_without_its_queries(tmp_path: Path) -> None:
+    kiln = MODEL.replace("boiler", "kiln") + 'metric = "f1"\n'
+    found = problems(tmp_path, 'adapters.metrics = "prometheus"\n' + MODEL + kiln)
+    assert sorted(found) == ["prometheus.queries.accuracy", "prometheus.queries.f1"]
+
+
+def test_a_server_that_has_no_address_of_http(tmp_path: Path) -> None:
+    assert list(problems(tmp_path, f'prometheus.url = "localhost:9090"\n{MODEL}')) == ["prometheus.url"]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        'slack_webhook_url = "https://hooks.example/T0/sesame"',
+        'prometheus.url = "ftp://ann:sesame@prometheus.example"',
+        'mlflow = { tracking_url = "https://ann:sesame@mlflow.example" }',
+        'prometheus = "https://ann:sesame@prometheus.example"',
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_not_repeated(tmp_path: Path, setting: str) -> None:
+    found = problems(tmp_path, f"{setting}\n{MODEL}")
+    assert len(found) == 1
+    assert "sesame" not in "".join(found.values())
+
+
+def test_secrets_are_in_no_repr(tmp_path: Path) -> None:
+    (tmp_path / "autoretrain.toml").write_text(
+        'prometheus.url = "https://ann:sesame@prometheus.example"\n'
+        f'mlflow.tracking_uri = "https://ann:sesame@mlflow.example"\n{MODEL}'
+    )
+    settings = load_settings(tmp_path)
+    assert settings.tracking_uri == "https://ann:sesame@mlflow.example"
+    assert "sesame" not in repr(settings) + str(settings)
+
+
+def test_a_file_in_the_place_of_the_state_directory(tmp_path: Path) -> None:
+    (tmp_path / "autoretrain.toml").write_text(MODEL)
+    (tmp_path / ".autoretrain").write_text("not a directory")
+    with pytest.raises(ConfigurationError, match=r"state = .*\.autoretrain.* cannot be used as a directory"):
+        AutoRetrainPipeline(settings=tmp_path)
+
+

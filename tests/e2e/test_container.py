@@ -1,0 +1,144 @@
+"""Every branch of the container is built, so that no setting first fails when somebody chooses it."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from autoretrain import AutoRetrainPipeline
+from autoretrain.adapters import (
+    compute_subprocess,
+    data_duckdb,
+    drift_evidently,
+    ledger_sqlite,
+    metrics_prometheus,
+    metrics_rescoring,
+    notifier_log,
+    notifier_slack,
+    observations_sqlite,
+    predictor_runs,
+    registry_mlflow,
+    scorer_sklearn,
+    telemetry_prometheus,
+    tracker_mlflow,
+)
+from autoretrain.adapters.memory import MemoryLedger, MemoryMetrics, MemoryRegistry
+from autoretrain.entrypoints.container import holder_name
+from autoretrain.entrypoints.pipeline import PORTS
+from autoretrain.entrypoints.settings import AdapterSettings, Settings, parse_settings
+from autoretrain.ports.errors import ConfigurationError
+
+WEBHOOK = "AUTORETRAIN_SLACK_WEBHOOK_URL"
+
+DEFAULTS = {
+    "ledger": ledger_sqlite.SqliteLedger,
+    "agenda": ledger_sqlite.SqliteLedger,
+    "outbox": ledger_sqlite.SqliteLedger,
+    "observations": observations_sqlite.SqliteObservations,
+    "metrics": metrics_rescoring.RescoringMetrics,
+    "drift": drift_evidently.EvidentlyDrift,
+    "data": data_duckdb.DuckdbDataSource,
+    "compute": compute_subprocess.SubprocessCompute,
+    "registry": registry_mlflow.MlflowRegistry,
+    "tracker": tracker_mlflow.MlflowTracker,
+    "predictor": predictor_runs.RunPredictor,
+    "scorer": scorer_sklearn.SklearnScorer,
+    "notifier": notifier_log.LogNotifier,
+    "telemetry": telemetry_prometheus.PrometheusTelemetry,
+}
+CHOICES = {
+    "metrics": {
+        "rescoring": metrics_rescoring.RescoringMetrics,
+        "prometheus": metrics_prometheus.PrometheusMetrics,
+    },
+    "drift": {"evidently": drift_evidently.EvidentlyDrift},
+    "notifier": {"log": notifier_log.LogNotifier, "slack": notifier_slack.SlackNotifier},
+}
+
+
+def settings(directory: Path, **adapters: str) -> Settings:
+    """Settings of one model, with a choice of adapters."""
+    return parse_settings(
+        {
+            "adapters": adapters,
+            "prometheus": {"queries": {"accuracy": {"expression": "accuracy"}}},
+            "models": {"boiler": {"training": {"command": ["true"]}}},
+        },
+        directory,
+    )
+
+
+def test_every_port_has_its_default(tmp_path: Path) -> None:
+    ports = AutoRetrainPipeline(settings=settings(tmp_path)).ports
+    assert {name: type(getattr(ports, name)) for name in PORTS} == DEFAULTS
+    assert ports.agenda is ports.ledger
+    assert ports.outbox is ports.ledger
+
+
+def test_every_choice_of_the_settings_is_known_here() -> None:
+    fields = AdapterSettings.model_fields
+    assert {name: set(get_args(fields[name].annotation)) for name in fields} == {
+        name: set(choices) for name, choices in CHOICES.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("port", "choice", "adapter"),
+    [(port, choice, adapter) for port, of in CHOICES.items() for choice, adapter in of.items()],
+)
+def test_every_choice_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: str, choice: str, adapter: type[Any]
+) -> None:
+    monkeypatch.setenv(WEBHOOK, "https://hooks.example/T0/sesame")
+    monkeypatch.setenv("AUTORETRAIN_PROMETHEUS_TOKEN", "sesame")
+    pipeline = AutoRetrainPipeline(settings=settings(tmp_path, **{port: choice}))
+    built = getattr(pipeline.ports, port)
+    assert type(built) is adapter
+    assert "sesame" not in repr(built)
+
+
+@pytest.mark.parametrize("address", [None, "hooks.example/T0/sesame"])
+def test_slack_without_a_usable_webhook_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str | None
+) -> None:
+    monkeypatch.delenv(WEBHOOK, raising=False)
+    if address:
+        monkeypatch.setenv(WEBHOOK, address)
+    with pytest.raises(ConfigurationError, match=WEBHOOK) as caught:
+        AutoRetrainPipeline(settings=settings(tmp_path, notifier="slack"))
+    assert "sesame" not in str(caught.value)
+
+
+def test_a_replaced_port_is_used_as_it_is_and_handed_to_those_that_need_it(tmp_path: Path) -> None:
+    metrics, registry = MemoryMetrics(), MemoryRegistry()
+    pipeline = AutoRetrainPipeline(settings=settings(tmp_path), metrics=metrics, tracker=registry)
+    assert pipeline.ports.metrics is metrics
+    assert pipeline.ports.tracker is registry
+
+
+def test_a_ledger_that_is_all_three_replaces_all_three(tmp_path: Path) -> None:
+    ledger, other = MemoryLedger(), MemoryLedger()
+    ports = AutoRetrainPipeline(settings=settings(tmp_path), ledger=ledger).ports
+    assert (ports.ledger, ports.agenda, ports.outbox) == (ledger, ledger, ledger)
+    ports = AutoRetrainPipeline(settings=settings(tmp_path), ledger=ledger, outbox=other).ports
+    assert (ports.agenda, ports.outbox) == (ledger, other)
+
+
+def test_a_replaced_choice_needs_no_settings_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(WEBHOOK, raising=False)
+    mine = notifier_log.LogNotifier("mine")
+    pipeline = AutoRetrainPipeline(settings=settings(tmp_path, notifier="slack"), notifier=mine)
+    assert pipeline.ports.notifier is mine
+
+
+def test_a_port_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"no port named metricz; there are ledger, agenda, .*telemetry"):
+        AutoRetrainPipeline(settings=settings(tmp_path), metricz=MemoryMetrics())
+
+
+def test_every_instance_has_a_name_of_its_own() -> None:
+    names = [holder_name("library") for _ in range(3)]
+    assert len(set(names)) == 3
+    assert all(name.startswith("library:") for name in names)
