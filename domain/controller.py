@@ -269,7 +269,7 @@ class Controller:
         if plan.verdicts is not None:
             self._note_look(state, plan, now)
         if plan.drafts:
-            drafts = self._with_looks(state, plan.drafts)
+            drafts = self._with_looks(state, plan.drafts, now)
             try:
                 self._append(state, drafts, epoch, plan.look_at or now, now)
             except Overtaken:
@@ -340,13 +340,13 @@ class Controller:
         look = Look(state.model, now, plain({"verdicts": verdicts, "suppressed": plan.suppressed}))
         self._world.ask("observations", lambda: self.ports.observations.record([look]))
 
-    def _with_looks(self, state: ModelState, drafts: tuple[Draft, ...]) -> tuple[Draft, ...]:
+    def _with_looks(self, state: ModelState, drafts: tuple[Draft, ...], now: datetime) -> tuple[Draft, ...]:
         """Say in a changed look how many looks there were since the last one, with their digest."""
         if not any(draft.kind == "look.changed" for draft in drafts):
             return drafts
         recent = self.ports.observations.recent
         looks = self._world.ask("observations", lambda: recent(state.model, state.looked_at))
-        between = () if isinstance(looks, Trouble) else tuple(looks)
+        between = () if isinstance(looks, Trouble) else tuple(look for look in looks if look.at < now)
         told = {"looks": len(between), "looks_digest": digest_of([look.data for look in between])}
         return tuple(
             replace(draft, data={**draft.data, **told}) if draft.kind == "look.changed" else draft

@@ -75,7 +75,8 @@ def decide_idle(spec: ModelSpec, rule: Rule, state: ModelState, seen: IdleSeen, 
     drafts = _changed(state, verdicts, suppressed) + _alarms(spec, state, verdicts, now)
     if verdict.is_yes and not suppressed:
         cause = rule.cause(seen.observations, situation)
-        drafts += (_open_triggered(spec, state, situation, cause, verdict, seen.observations),)
+        slot = _due_slot(rule, situation)
+        drafts += (_open_triggered(spec, state, situation, cause, verdict, seen.observations, slot),)
         return Plan(drafts, verdicts=verdicts)
     return Plan(drafts, None, _next_look(spec, rule, state, now), verdicts, suppressed)
 
@@ -181,19 +182,25 @@ def _open_triggered(
     cause: Rule,
     verdict: Verdict,
     observations: Observations,
+    slot: datetime | None,
 ) -> Draft:
     job_id = job_id_for(state)
-    own = cause.judge(observations, situation)
-    evidence = own.evidence
+    evidence = cause.judge(observations, situation).evidence
     opened = _opening(spec, situation, job_id, cause.type, replace(verdict, evidence=evidence))
     opened["metrics_before"] = {
         seen.query.metric: seen.value
         for seen in observations.values()
         if isinstance(seen, MetricWindow) and seen.value is not None
     }
-    slot = evidence.get("slot") if own.is_yes else None  # "~schedule" fires between slots
-    key = f"slot:{slot.isoformat()}" if isinstance(slot, datetime) else f"job:{job_id}"
-    return Draft("job.opened", opened, key=key)
+    key = f"job:{job_id}" if slot is None else f"slot:{slot.isoformat()}"
+    return Draft("job.opened", {**opened, "slot": slot}, key=key)
+
+
+def _due_slot(rule: Rule, situation: Situation) -> datetime | None:
+    """The cron slot that a job opened now answers to, whatever its cause; ``None`` when none is due."""
+    schedules = (leaf for leaf in rule.leaves() if isinstance(leaf, ScheduleRule))
+    due = [leaf.slot(situation) for leaf in schedules if leaf.judge({}, situation).is_yes]
+    return max(due, default=None)
 
 
 def _opening(
@@ -211,6 +218,7 @@ def _opening(
         "champion": situation.champion,
         "policy": spec.digest,
         "metrics_before": {},
+        "slot": None,
     }
 
 

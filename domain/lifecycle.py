@@ -49,8 +49,6 @@ def decide_cancelled(job: RetrainingJob) -> Plan:
 
 def decide_data(spec: ModelSpec, job: RetrainingJob, seen: DataSeen) -> Plan:
     """Snapshots are there: intend the first training attempt."""
-    if job.cancelled_by:
-        return decide_cancelled(job)
     for name, snapshot, least in (
         ("training", seen.training, 1),
         ("holdout", seen.holdout, spec.min_holdout_rows),
@@ -93,8 +91,6 @@ def decide_validation(
     spec: ModelSpec, state: ModelState, job: RetrainingJob, seen: ScoresSeen, now: datetime
 ) -> Plan:
     """Scores are there: validate, and decide or wait for a person."""
-    if job.cancelled_by:
-        return decide_cancelled(job)
     if isinstance(seen.scores, Pending):
         return Plan(_resumed(job), look_at=now + POLL)
     candidate, holdout = job.candidate, job.holdout
@@ -114,19 +110,17 @@ def decide_validation(
             job, "approval.awaited", until=until, numbers=decision.numbers, reason=decision.reason
         )
         return Plan((validated, awaited), look_at=until)
-    return _carry_out(state, job, candidate, decision, (validated,))
+    return _carry_out(spec, state, job, candidate, decision, (validated,))
 
 
 def decide_approval(spec: ModelSpec, state: ModelState, job: RetrainingJob, now: datetime) -> Plan:
-    """A person answered, cancelled, or let the time pass."""
+    """A person answered, or let the time pass."""
     candidate, result = job.candidate, job.validation
     assert candidate is not None and result is not None  # noqa: S101, PT018  (the phase comes after both)
     assert job.awaiting_until is not None  # noqa: S101  (so does this)
-    if job.cancelled_by:
-        return decide_cancelled(job)
     if job.approval is not None:
         decision = judge_approval(spec, state, job, result, job.approval)
-        return _carry_out(state, job, candidate, decision, ())
+        return _carry_out(spec, state, job, candidate, decision, ())
     if now < job.awaiting_until:
         return Plan(look_at=job.awaiting_until)
     text = f"nobody approved it within {spec.promotion.approval_days:g} days"
@@ -151,6 +145,7 @@ def decide_deployment(state: ModelState, job: RetrainingJob, seen: ChampionSeen)
 
 
 def _carry_out(
+    spec: ModelSpec,
     state: ModelState,
     job: RetrainingJob,
     candidate: ModelVersion,
@@ -162,6 +157,7 @@ def _carry_out(
         "rule": decision.rule,
         "reason": decision.reason,
         "numbers": decision.numbers,
+        "policy": spec.digest,
     }
     decided = _about(job, "job.decided", key=f"decision:{job.job_id}", **data)
     if decision.outcome is not Outcome.PROMOTE:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from numbers import Integral, Real
 from typing import Any
 
 from ..ports.ledger import ENTRY_VERSION, Entry
@@ -169,7 +170,7 @@ def plain(value: Any) -> Any:
         return f"str:{_text(value)}" if value.startswith(_TAGS) else _text(value)
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, int | float):
+    if isinstance(value, Real):
         return _plain_number(value)
     if isinstance(value, datetime):
         return timestamp(value)
@@ -189,14 +190,16 @@ def _text(value: str) -> str:
     return value if value.isascii() else value.encode(errors="backslashreplace").decode()
 
 
-def _plain_number(value: int | float) -> int | float | str:
-    if isinstance(value, int):
-        return value if abs(value) <= _LARGEST_INT else f"int:{value}"
-    if math.isnan(value):
+def _plain_number(value: Real) -> int | float | str:
+    """Numbers of any library (numpy's, say) as Python's own."""
+    if isinstance(value, Integral):
+        return int(value) if abs(int(value)) <= _LARGEST_INT else f"int:{int(value)}"
+    number = float(value)
+    if math.isnan(number):
         return "float:NaN"
-    if math.isinf(value):
-        return "float:Infinity" if value > 0 else "float:-Infinity"
-    return value
+    if math.isinf(number):
+        return "float:Infinity" if number > 0 else "float:-Infinity"
+    return number
 
 
 def _number(digits: str) -> int | float:

@@ -266,7 +266,6 @@ def _override(state: ModelState, line: _Line) -> ModelState:
 def _opened(state: ModelState, line: _Line) -> ModelState:
     data = line.data
     champion = data["champion"]
-    slot = data["evidence"].get("slot") if data["trigger_type"] == TriggerType.SCHEDULED.value else None
     job = RetrainingJob(
         job_id=data["job_id"],
         model_name=state.model,
@@ -286,7 +285,7 @@ def _opened(state: ModelState, line: _Line) -> ModelState:
         state,
         jobs={**state.jobs, job.job_id: job},
         start=None,
-        last_slot=time_of(slot) if slot else state.last_slot,
+        last_slot=time_of(data["slot"]) if data["slot"] else state.last_slot,
     )
 
 

@@ -324,9 +324,13 @@ class ScheduleRule(Rule):
     name = "schedule"
     type = TriggerType.SCHEDULED
 
+    def slot(self, situation: Situation) -> datetime:
+        """The latest slot that has passed."""
+        return latest_slot(self.expression, self.time_zone, situation.now)
+
     def judge(self, observations: Observations, situation: Situation) -> Verdict:
         """Compare the latest slot with the last one that was handled."""
-        slot = latest_slot(self.expression, self.time_zone, situation.now)
+        slot = self.slot(situation)
         handled = max(situation.watched_since, situation.last_slot or situation.watched_since)
         if slot > handled:
             return yes(f"the slot of {slot:%Y-%m-%d %H:%M} UTC ({self.expression}) is due", slot=slot)

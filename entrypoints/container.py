@@ -91,9 +91,8 @@ def _tracker(settings: Settings) -> Any:
 def _predictor(settings: Settings, compute: Any, registry: Any) -> Predictor:
     from ..adapters.predictor_runs import RunPredictor
 
-    return RunPredictor(
-        compute, settings.state_dir / "predictions", fetch=registry.fetch, python=sys.executable
-    )
+    fetch = getattr(registry, "fetch", None)  # no part of the port: a registry of the user's own may lack it
+    return RunPredictor(compute, settings.state_dir / "predictions", fetch=fetch, python=sys.executable)
 
 
 def _scorer() -> Scorer:

@@ -50,7 +50,14 @@ class ModelSettings(ModelSpec):
 
 
 class AdapterSettings(_Section):
-    """Which technology stands behind a port."""
+    """Which technology stands behind a port.
+
+    Attributes:
+        metrics: Where live metrics come from: ``rescoring`` predicts recent labelled rows again, ``prometheus``
+            asks a server.
+        drift: What compares recent rows with those the champion was trained on.
+        notifier: Where notices for people go.
+    """
 
     metrics: Literal["rescoring", "prometheus"] = "rescoring"
     drift: Literal["evidently"] = "evidently"
@@ -70,7 +77,15 @@ class PrometheusQuerySettings(_Section):
 
 
 class PrometheusSettings(_Section):
-    """The Prometheus server that holds live metrics."""
+    """The Prometheus server that holds live metrics.
+
+    Attributes:
+        url: Its address.
+        model_label: Label that holds the name of the model.
+        step_seconds: Distance between two points of a window.
+        timeout_seconds: An answer that takes longer is none: unknown.
+        queries: How each metric is asked for, by its name.
+    """
 
     url: str = Field(default="http://127.0.0.1:9090", pattern="^https?://", repr=False)
     model_label: str = "model"

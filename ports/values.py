@@ -31,7 +31,7 @@ class TimeWindow:
 
     def overlaps(self, other: TimeWindow) -> bool:
         """Whether any moment lies in both windows."""
-        return self.start < other.end and other.start < self.end
+        return max(self.start, other.start) < min(self.end, other.end)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,9 +90,8 @@ class Project:
         lines = ["time,load,valve,hot"]
         for hour in range(30 * 24):
             load, valve = (hour * 37) % 100, (hour * 53) % 100
-            lines.append(
-                f"{start + timedelta(hours=hour):%Y-%m-%dT%H:%M:%S},{load},{valve},{int(load + valve / 4 > 60)}"
-            )
+            hot = int(load + valve / 4 > 60)
+            lines.append(f"{start + timedelta(hours=hour):%Y-%m-%dT%H:%M:%S},{load},{valve},{hot}")
         (directory / "rows.csv").write_text("\n".join(lines) + "\n")
         return cls(directory)
 
@@ -121,7 +120,7 @@ class Project:
 
     def call(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run the program to its end."""
-        options = {"cwd": self.directory, "env": environment(), "timeout": 60, **options}
+        options = {"cwd": self.directory, "env": environment(), "timeout": 180, **options}
         return subprocess.run(self.command(*arguments), capture_output=True, text=True, **options)
 
     def ask(self, *arguments: str) -> str:

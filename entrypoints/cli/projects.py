@@ -33,9 +33,7 @@ def init(directory: Path) -> None:
 @click.option("--label", metavar="LABEL", help="Its label: a column, or a comparison ('NOX > 65').")
 @click.option("--time", metavar="COLUMN", help="Its time column.  [default: hourly stamps, in file order]")
 @click.option("--directory", type=directory_type, default="demo-project", show_default=True, help="Where.")
-@click.option(
-    "--open/--no-open", "open_page", default=True, show_default=True, help="Open the page it writes."
-)
+@click.option("--open/--no-open", "open_page", default=True, show_default=True, help="Open its page.")
 @pass_session
 def demo(
     session: Session,

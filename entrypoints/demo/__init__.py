@@ -61,8 +61,10 @@ def run(
             from . import fleet
 
             life = fleet.live(directory, end, narrator)
+    states = life.states
+    _tell(life, states, echo)
     page = _write_page(life, directory)
-    _tell(life, directory, page, echo)
+    echo(_NEXT.format(directory=directory, page=page, job=_telling_job(states)))
     if open_page:
         import webbrowser
 
@@ -111,18 +113,16 @@ def _write_page(life: Life, directory: Path) -> Path:
     )
 
 
-def _tell(life: Life, directory: Path, page: Path, echo: Callable[[str], object]) -> None:
+def _tell(life: Life, states: Sequence[ModelState], echo: Callable[[str], object]) -> None:
     from . import console
 
     for remark in life.remarks:
-        echo(remark)
-    states = life.states
+        console.show(echo, remark)
     console.show(echo, console.timeline(life.chronicle.events))
     echo("")
     console.show(echo, console.summary(states))
     faults = life.pipeline.verify_audit()
     echo("\nAudit: " + ("every stream is whole" if not faults else f"{len(faults)} streams are damaged"))
-    echo(_NEXT.format(directory=directory, page=page, job=_telling_job(states)))
 
 
 def _telling_job(states: Sequence[ModelState]) -> str:

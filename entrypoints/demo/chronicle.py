@@ -85,7 +85,13 @@ def _adopted(data: Mapping[str, Any], actor: str) -> _Told:
 
 
 def _looked(data: Mapping[str, Any], actor: str) -> _Told:
-    verdicts = data["verdicts"]
+    verdicts = {
+        name: verdict
+        for name, verdict in data["verdicts"].items()
+        if (name, verdict["answer"]) != ("schedule", "no")  # as on most days
+    }
+    if not verdicts:
+        return None
     what = ", ".join(f"{name}: {verdict['answer']}" for name, verdict in verdicts.items())
     if data["suppressed"]:
         what += f", held back by {data['suppressed']}"

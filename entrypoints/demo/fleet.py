@@ -22,7 +22,7 @@ DAYS = 35
 
 _HISTORY_DAYS = 60  # rows before it begins
 _CHAMPION_DAYS = (-50, -8)  # rows that the champions from before were trained on
-_COKE, _FEED, _CONNECTED, _APPROVED, _DECOKED, _ROLLBACK = 4, 9, 15, 16, 29, 31
+_COKE, _FEED, _CONNECTED, _APPROVED, _DECOKED, _ROLLBACK = 4, 9, 19, 20, 29, 31
 
 _NOTES = (
     (_COKE, "GL-001", "coke on the tubes", "the same inputs now mean hotter tubes"),
@@ -85,7 +85,8 @@ def _pass_days(life: Life, acts: _Acts, day: Callable[[int], datetime]) -> None:
     try:
         for number in range(DAYS + 1):
             life.pass_to(day(number))
-            acts.get(number, lambda pipeline: None)(life.pipeline)
+            if number in acts:
+                acts[number](life.pipeline)
             life.settle()
     finally:
         life.pipeline.release()

@@ -157,7 +157,7 @@ task = "{task}"
 {measure}rule = "performance"                       # also "performance | drift | schedule"
 
 [models.{name}.data]
-path = {path}                              # Parquet or CSV; a glob takes many
+path = {path}    # Parquet or CSV; a glob takes many
 time = {time}
 label = {label}
 

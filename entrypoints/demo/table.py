@@ -208,8 +208,8 @@ def _facts(
     if rows < LEAST_ROWS:
         fix = f"too few: at least {LEAST_ROWS:,} rows with a label and a time are needed"
         raise ConfigurationError([Problem("csv", f"{rows:,} rows", fix)])
-    ends = (datetime.fromtimestamp(moment / 1e6, UTC) for moment in (first, last))
-    return Facts(rows, *ends, task, time, label, remarks)
+    begins, ends = (datetime.fromtimestamp(moment / 1e6, UTC) for moment in (first, last))
+    return Facts(rows, begins, ends, task, time, label, remarks)
 
 
 def _remarks(types: dict[str, str], used: frozenset[str], time: str | None) -> tuple[str, ...]:

@@ -186,7 +186,7 @@ def _draw_threshold(axes: Axes, series: Series, frame: Frame) -> None:
     if steps:
         times = [*(_days(step.at) for step in steps), _days(frame.end)]
         values = [step.threshold or 0.0 for step in [*steps, steps[-1]]]
-        axes.step(times, values, where="post", color=RED, linewidth=1.4, dashes=(5, 3))
+        axes.step(times, values, where="post", color=RED, linewidth=1.4, dashes=(5, 3), zorder=3)
 
 
 def _differs(before: Sample | None, after: Sample) -> bool:

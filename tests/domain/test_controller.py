@@ -203,7 +203,7 @@ class TestQuiet:
         controller.tick(NOW + 3 * HOUR)
         entry = place.ledger.read("m")[-1]
         assert entry.kind == "look.changed"
-        assert '"looks":3' in entry.data
+        assert '"looks":2' in entry.data
 
     def test_nothing_due_is_not_looked_at(self) -> None:
         place = Place()

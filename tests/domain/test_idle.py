@@ -1,7 +1,7 @@
 """An idle model: who serves, what the triggers say, whether a job is opened, and when to look again."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -134,6 +134,16 @@ class TestAJob:
         story = Story(enrolled=NOW - 7 * DAY).serving()
         opened = story.plan(story.idle(ONE)).drafts[-1]
         assert opened.key == "slot:2026-03-01T00:00:00+00:00"
+
+    def test_of_another_cause_answers_to_the_slot_that_is_due(self) -> None:
+        story = Story(spec_of(cooldown_hours=0), enrolled=NOW - 7 * DAY).serving()
+        story.sees(story.idle(ONE, accuracy=0.8))
+        assert story.state.open_job is not None
+        assert story.state.open_job.trigger_type is TriggerType.PERFORMANCE
+        story.sees(Trouble("no data", temporary=False))
+        assert story.plan(story.idle(ONE, NOW + HOUR), NOW + HOUR).verdicts is not None
+        assert story.state.last_slot == datetime(2026, 3, 1, tzinfo=UTC)
+        assert story.state.open_job is None
 
     def test_between_slots_is_keyed_by_itself(self) -> None:
         story = Story(spec_of(rule="~schedule & performance", cooldown_hours=0)).serving()

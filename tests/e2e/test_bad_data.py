@@ -114,16 +114,16 @@ def test_a_holdout_of_one_class_decides_nothing(tmp_path: Path) -> None:
     )
     pipeline = project.pipeline()
     project.serve(pipeline, tree(58))
-    project.edit("command", "parameters = {}, command")
     job_id = pipeline.start_retrain_job(MODEL)
     project.log(pipeline, job_id, tree(99))
     job = ended(pipeline, job_id)
     assert job.validation is not None
     assert job.validation.f1_score is None
-    assert "one class" in job.validation.unknown["f1"]
+    assert job.validation.unknown["f1"] == "the holdout has a single class: 0"
+    assert not pipeline.deploy_if_better(MODEL, job_id)
+    job = pipeline.get_job_status(job_id)
     assert job.decision is not None
-    assert job.decision.outcome.value == "inconclusive"
-    assert not job.deployed
+    assert (job.decision.outcome.value, job.outcome) == ("inconclusive", "f1 of the candidate is unknown")
 
 
 HOLES = table(load=lambda hour: "" if hour % 100 == 99 else (hour * 37) % 100)

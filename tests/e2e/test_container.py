@@ -109,11 +109,12 @@ def test_slack_without_a_usable_webhook_is_refused(
     assert "sesame" not in str(caught.value)
 
 
-def test_a_replaced_port_is_used_as_it_is_and_handed_to_those_that_need_it(tmp_path: Path) -> None:
+def test_a_replaced_port_is_used_as_it_is_and_those_that_need_it_are_built(tmp_path: Path) -> None:
     metrics, registry = MemoryMetrics(), MemoryRegistry()
-    pipeline = AutoRetrainPipeline(settings=settings(tmp_path), metrics=metrics, tracker=registry)
-    assert pipeline.ports.metrics is metrics
-    assert pipeline.ports.tracker is registry
+    ports = AutoRetrainPipeline(settings=settings(tmp_path), metrics=metrics, registry=registry).ports
+    assert ports.metrics is metrics
+    assert ports.registry is registry
+    assert type(ports.predictor) is predictor_runs.RunPredictor
 
 
 def test_a_ledger_that_is_all_three_replaces_all_three(tmp_path: Path) -> None:
