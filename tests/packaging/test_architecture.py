@@ -119,7 +119,8 @@ def own_name_imports(tree: ast.Module) -> set[str]:
 
 
 def _modules(room: str) -> list[Path]:
-    return sorted((ROOT / room).rglob("*.py"))
+    """Modules of a room; templates are programs of the user's, which we only copy."""
+    return sorted(path for path in (ROOT / room).rglob("*.py") if "templates" not in path.parts)
 
 
 def _tree(path: Path) -> ast.Module:
