@@ -14,7 +14,7 @@ from functools import partial
 
 from ..ports.compute import RunRequest
 from ..ports.data import Snapshot
-from ..ports.errors import ChampionMoved, Overtaken, Refused, UnknownModel
+from ..ports.errors import ChampionMoved, Overtaken, Permanent, Refused, UnknownModel
 from ..ports.ledger import Append
 from ..ports.observations import Look
 from ..ports.registry import ModelVersion
@@ -221,6 +221,7 @@ class Controller:
         Returns:
             Whether this process may act; False when another controller holds the lease.
         """
+        self.state(model)  # a stream that cannot be read is the caller's trouble here
         claim = self.ports.agenda.claim(now, self.holder, self._lease_seconds, limit=0)
         if claim.epoch is None:
             return False
@@ -232,7 +233,7 @@ class Controller:
         """Gather, decide, record and act, round by round, until no model has more to do now."""
         active = self._ours(models, epoch, now)
         for _ in range(_MOST_ROUNDS):
-            states = [self.state(model) for model in active]
+            states = self._readable(active)
             if only_jobs:
                 states = [state for state in states if phase_of(state) is not Phase.IDLE or state.start]
             if not states:
@@ -245,14 +246,21 @@ class Controller:
 
     def _ours(self, models: Iterable[str], epoch: int, now: datetime) -> list[str]:
         """Models of the fleet. One that has a stream but no settings any more rests."""
-        ours = []
+        models = list(models)
+        for state in self._readable(model for model in models if model not in self.fleet):
+            self.ports.agenda.set_next_look(state.model, state.head.seq, now + timedelta(days=1), epoch)
+        return [model for model in models if model in self.fleet]
+
+    def _readable(self, models: Iterable[str]) -> list[ModelState]:
+        """States of models; one whose stream is damaged or of a newer version is left alone, and told of."""
+        states = []
         for model in models:
-            if model in self.fleet:
-                ours.append(model)
-            else:
-                rest = now + timedelta(days=1)
-                self.ports.agenda.set_next_look(model, self.state(model).head.seq, rest, epoch)
-        return ours
+            try:
+                states.append(self.state(model))
+            except Permanent as error:
+                self._world.tally.errors["ledger"] += 1
+                _log.error("%s is left alone: %s", model, error)
+        return states
 
     def _gather(self, states: list[ModelState], now: datetime) -> dict[str, Seen]:
         """What each state needs; trouble met while acting is seen first."""

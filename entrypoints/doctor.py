@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -195,7 +196,10 @@ def _program(about: str, base: Path, training: TrainingSpec) -> Finding:
     if not directory.is_dir():
         return Finding(about, "problem", f"there is no directory {directory}", "correct training.directory")
     name = training.command[0]
-    found = shutil.which(str(directory / name) if "/" in name else name)
+    # A bare "python" is the interpreter that runs us, not the first one on the path.
+    found = (
+        sys.executable if name == "python" else shutil.which(str(directory / name) if "/" in name else name)
+    )
     if found is None:
         fix = "correct training.command: program and arguments, without a shell"
         return Finding(about, "problem", f"the program {name} is not found", fix)

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from ..domain.verdict import Verdict
 from ..domain.world import Ports
 from ..ports.errors import (
     ConfigurationError,
+    LeaseLost,
     Problem,
     Refused,
     Temporary,
@@ -501,7 +502,7 @@ class AutoRetrainPipeline:
 
     def _advance(self, model: str) -> None:
         """Run the loop for one model, unless a controller does."""
-        with self._lock, self._leased():
+        with self._lock, self._leased(), suppress(LeaseLost):  # whoever has it now goes on with the work
             self._controller.advance(model, self._clock())
 
     @contextmanager

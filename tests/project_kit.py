@@ -164,7 +164,9 @@ def fitted(kind: str, boundary: float) -> Any:
 
     rows = pd.DataFrame({"load": range(100), "valve": [(n * 53) % 100 for n in range(100)]}, dtype=float)
     hot = (rows["load"] > boundary).astype(int)
-    model = DecisionTreeClassifier(max_depth=1) if kind == "tree" else LogisticRegression(C=1e6, max_iter=1000)
+    model = (
+        DecisionTreeClassifier(max_depth=1) if kind == "tree" else LogisticRegression(C=1e6, max_iter=1000)
+    )
     return model.fit(rows, hot)
 
 

@@ -11,7 +11,8 @@ from .chronicle import Chronicle
 from .clock import SimulatedClock
 from .console import Narrator
 
-_QUIET = timedelta(minutes=1)
+_QUIET = timedelta(seconds=10)
+"""Whatever is in progress is looked at again sooner; what comes later waits for the next day."""
 
 
 class Life:

@@ -1,4 +1,4 @@
-"""Basic setup: the default configuration, three triggers, one question, and a retraining when the answer is yes."""
+"""Basic setup: the default configuration, three triggers, one question, one retraining."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """Several models: who of GL-001 to GL-005 needs a retraining, who does not, and of whom it cannot be known.
 
-Unknown is an answer of its own. GL-004 has no model and GL-005 no fresh data; neither is taken for healthy, and
-neither starts a training.
+Unknown is an answer of its own. GL-004 has no model and GL-005 no fresh data; neither is taken for healthy,
+and neither starts a training.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ def main(directory: Path) -> None:
     unclear = [agent for agent, verdict in verdicts.items() if verdict.is_unknown]
     print(f"due: {', '.join(due)}; for a person to look at: {', '.join(unclear)}")
 
-    # What `autoretrain run` does by itself, hour by hour: open the jobs, train, judge, and promote or say why not.
+    # `autoretrain run` does this by itself, hour by hour, and then promotes, or says why not.
     with ThreadPoolExecutor() as threads:
         jobs = [pipeline.start_retrain_job(agent, reason=verdicts[agent].reason) for agent in due]
         for job in threads.map(pipeline.wait, jobs):

@@ -30,7 +30,7 @@ def main(directory: Path) -> None:
 
 
 def follow(pipeline: AutoRetrainPipeline, job_id: str) -> RetrainingJob:
-    """Print each new state until the job waits for a person or has ended; ``pipeline.wait`` does it in one call."""
+    """Print each new state until the job waits for a person or has ended; ``pipeline.wait`` does so silently."""
     seen = None
     while True:
         job = pipeline.get_job_status(job_id)

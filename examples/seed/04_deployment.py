@@ -1,7 +1,7 @@
 """Deployment decisions: what lets a candidate serve, and what keeps it out.
 
-Four candidates of one agent meet the same rules: accuracy at or above the floor of 0.85, then an improvement of F1
-over the champion on the same rows.
+Three candidates of one agent meet the same rules: accuracy at or above the floor of 0.85, then an improvement
+of F1 over the champion on the same rows.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Trigger types: performance, drift, schedule and manual, one of your own, and how answers combine.
 
-GL-003 runs with more feed than its model ever saw. Drift sees that at once; whether the model is worse for it is
-another question.
+GL-003 runs with more feed than its model ever saw. Drift sees that at once; whether the model is worse for it
+is another question.
 """
 
 from collections.abc import Mapping
@@ -24,10 +24,12 @@ class Decoked(RetrainingTrigger):
         self._log_book = log_book
 
     def should_retrain(self, model_name: str) -> tuple[bool, str]:
+        """Look the heater up in the log book."""
         at = self._log_book.get(model_name)
         return at is not None, f"decoked on {at:%Y-%m-%d}" if at else "not decoked"
 
     def get_trigger_type(self) -> TriggerType:
+        """Jobs that it starts are recorded as ``custom``."""
         return TriggerType.CUSTOM
 
 
@@ -40,7 +42,7 @@ def main(directory: Path) -> None:
         fires, reason = trigger.should_retrain(AGENT)
         print(f"    {trigger.name:<12} {trigger.get_trigger_type().value:<24} {fires!s:<6} {reason}")
 
-    # A boolean cannot say "unknown"; a verdict can. Verdicts combine by Kleene's logic, as in a model's `rule`.
+    # A boolean cannot say "unknown"; a verdict can. They combine by Kleene's logic, as in a model's `rule`.
     performance, drift = pipeline.judge(AGENT, "performance"), pipeline.judge(AGENT, "drift")
     nobody = pipeline.judge("GL-004", "performance")
     print("Combined:")

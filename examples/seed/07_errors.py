@@ -57,7 +57,9 @@ def a_training_that_fails(pipeline: AutoRetrainPipeline) -> None:
     try:
         pipeline.start_retrain_job(AGENT)
     except JobAlreadyOpen as error:
-        print(f"    {type(error).__name__}: the open one is {error.job_id[:8]}, the same: {error.job_id == job_id}")
+        print(
+            f"    {type(error).__name__}: the open one is {error.job_id[:8]}, the same: {error.job_id == job_id}"
+        )
     job = pipeline.wait(job_id)
     print(f"    {job.status.value}: {job.error_message}")
 

@@ -26,7 +26,7 @@ from autoretrain.adapters.memory import (
 from autoretrain.domain.controller import Controller
 from autoretrain.domain.jobs import JobStatus, TriggerType
 from autoretrain.domain.requests import ask_approve, ask_cancel, ask_rollback, ask_start
-from autoretrain.domain.sealing import Draft, verify
+from autoretrain.domain.sealing import Draft, seal, verify
 from autoretrain.domain.verdict import Verdict
 from autoretrain.domain.world import Ports
 from autoretrain.ports.compute import RunRequest, RunState, RunStatus
@@ -573,3 +573,15 @@ class TestAdvance:
         assert controller.advance("m", NOW)
         assert place.kinds()[-1] == "approval.awaited"
         assert "needs_approval" in [notice.event for notice in place.notifier.sent]
+
+
+def test_a_stream_of_a_newer_version_does_not_stop_the_others() -> None:
+    place = Place(("m", "n"))
+    controller = place.controller()
+    controller.tick(NOW)
+    newer = seal("m", controller.state("m").head, [Draft("job.teleported")], NOW)
+    place.ledger.append(Append("m", newer, None, NOW))
+    place.metrics.set("n", "accuracy", None)
+    report = controller.tick(NOW + HOUR)
+    assert report.errors["ledger"] == 1
+    assert report.events["n", "look.changed"] == 1

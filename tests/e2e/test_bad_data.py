@@ -1,4 +1,4 @@
-"""Data that cannot be used: an unknown verdict or a failed job, with the file, column or window in the reason."""
+"""Data that cannot be used: an unknown verdict or a failed job; the reason names file, column or window."""
 
 from collections.abc import Callable
 from datetime import timedelta

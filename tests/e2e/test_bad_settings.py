@@ -127,7 +127,8 @@ def test_a_measure_of_ones_own_needs_a_direction(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "says"), [("performance | drfit", "no trigger named 'drfit'"), ("performance |", "cannot be read")]
+    ("rule", "says"),
+    [("performance | drfit", "no trigger named 'drfit'"), ("performance |", "cannot be read")],
 )
 def test_a_rule_that_cannot_be_read(tmp_path: Path, rule: str, says: str) -> None:
     assert says in problems(tmp_path, f'{MODEL}rule = "{rule}"\n')["models.boiler.rule"]
@@ -173,5 +174,3 @@ def test_a_file_in_the_place_of_the_state_directory(tmp_path: Path) -> None:
     (tmp_path / ".autoretrain").write_text("not a directory")
     with pytest.raises(ConfigurationError, match=r"state = .*\.autoretrain.* cannot be used as a directory"):
         AutoRetrainPipeline(settings=tmp_path)
-
-

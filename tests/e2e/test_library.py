@@ -154,7 +154,9 @@ class TestJobs:
         assert pipeline.wait(job_id, timeout=10).awaiting_until is not None
         assert pipeline.validate_new_model(MODEL).is_valid
 
-    def test_parameters_and_reason_are_recorded_and_reach_the_run(self, pipeline: AutoRetrainPipeline) -> None:
+    def test_parameters_and_reason_are_recorded_and_reach_the_run(
+        self, pipeline: AutoRetrainPipeline
+    ) -> None:
         job_id = pipeline.start_retrain_job(MODEL, {"depth": 4}, reason="a new sensor")
         job = pipeline.get_job_status(job_id)
         assert (job.parameters, job.reason, job.trigger_type) == (
@@ -236,7 +238,7 @@ class TestDeployment:
     @pytest.mark.parametrize("minimum", [-0.01, float("nan"), float("inf")])
     def test_a_minimum_that_is_none_is_refused(self, pipeline: AutoRetrainPipeline, minimum: float) -> None:
         job_id = pipeline.start_retrain_job(MODEL)
-        with pytest.raises(ConfigurationError, match="min_improvement = .*must be 0 or more"):
+        with pytest.raises(ConfigurationError, match=r"min_improvement = .*must be 0 or more"):
             pipeline.deploy_if_better(MODEL, job_id, min_improvement=minimum)
         assert pipeline.wait(job_id, timeout=10).awaiting_until is not None
 

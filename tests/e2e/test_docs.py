@@ -1,0 +1,88 @@
+"""The page of settings is in step with the settings, and the training page with the contract."""
+
+import re
+import runpy
+import tomllib
+import typing
+from collections.abc import Iterator
+
+import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from autoretrain.entrypoints.settings import Secrets, Settings, parse_settings
+from autoretrain.entrypoints.training import read_job
+from autoretrain.ports.errors import ConfigurationError
+
+from services import ROOT
+
+DOCS = ROOT / "docs"
+SETTINGS_PAGE = (DOCS / "settings.md").read_text(encoding="utf-8")
+
+
+def test_the_tables_of_settings_are_as_the_script_writes_them() -> None:
+    updated = runpy.run_path(str(DOCS / "make_settings.py"))["updated"]
+    assert updated(SETTINGS_PAGE) == SETTINGS_PAGE, "run: python docs/make_settings.py"
+
+
+def settings_classes(model: type[BaseModel], title: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every table of the file, with the heading that a user would look for."""
+    yield title, model
+    for name, field in model.model_fields.items():
+        for kind in (field.annotation, *typing.get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                key = {"models": "models.NAME", "queries": "queries.METRIC"}.get(name, name)
+                yield from settings_classes(kind, f"{title}.{key}".strip("."))
+
+
+SIMPLE = [
+    pytest.param(title, name, field, id=f"{title}.{name}".strip("."))
+    for title, model in settings_classes(Settings)
+    for name, field in model.model_fields.items()
+    if not any(
+        isinstance(kind, type) and issubclass(kind, BaseModel)
+        for kind in (field.annotation, *typing.get_args(field.annotation))
+    )
+    # Where the file is, and the heading of a model's table: nothing that a user writes.
+    if (title, name) not in {("", "base"), ("models.NAME", "name")}
+]
+
+
+@pytest.mark.parametrize(("title", "name", "field"), SIMPLE)
+def test_every_setting_is_on_the_page_with_its_default(title: str, name: str, field: FieldInfo) -> None:
+    heading = f"## `[{title}]`\n" if title else "## Top of the file\n"
+    assert heading in SETTINGS_PAGE
+    section = SETTINGS_PAGE.split(heading)[1].split("\n## ")[0]
+    row = re.search(rf"^\| `{name}` \| (.+?) \| .+ \| (.+) \|$", section, flags=re.MULTILINE)
+    assert row, f"{name} is not under {heading}"
+    shown = row[1].replace("&#124;", "|").strip("`")
+    if field.is_required():
+        assert shown == "**required**"
+        return
+    value = field.get_default(call_default_factory=True)
+    empty = {None: "none", (): "[]"}.get(value) if not isinstance(value, dict) else "{}"
+    assert shown.strip('"') == (empty or str(value))
+
+
+def test_every_secret_is_on_the_page() -> None:
+    for name in Secrets.model_fields:
+        assert f"| `AUTORETRAIN_{name.upper()}` |" in SETTINGS_PAGE
+
+
+def test_the_settings_that_the_page_shows_can_be_used() -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", SETTINGS_PAGE, flags=re.DOTALL)
+    assert len(blocks) == 2
+    settings = parse_settings(tomllib.loads("\n".join(blocks)), ROOT)
+    model = settings.models["boiler"]
+    assert (model.cooldown_hours, model.trigger.performance_metric_threshold) == (12, 0.9)
+    assert "$models" in settings.prometheus.queries["accuracy"].expression
+
+
+def test_the_training_page_names_every_variable_of_the_contract() -> None:
+    page = (DOCS / "training.md").read_text(encoding="utf-8")
+    with pytest.raises(ConfigurationError) as nothing_set:
+        read_job({})
+    variables = [problem.where for problem in nothing_set.value.problems]
+    assert len(variables) == 10
+    for variable in variables:
+        assert f"| `{variable}` |" in page
