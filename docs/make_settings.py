@@ -1,7 +1,7 @@
 """Writes the tables of docs/settings.md: ``python docs/make_settings.py``.
 
-Defaults, ranges and meanings come from the settings classes and their docstrings; the prose around the tables is
-written in the page. A test fails when the page is out of step.
+Defaults, ranges and meanings come from the settings classes and their docstrings; the prose around the
+tables is written in the page. A test fails when the page is out of step.
 """
 
 from __future__ import annotations
@@ -119,16 +119,8 @@ def _values(field: FieldInfo) -> str:
     for kind in kinds:
         if get_origin(kind) is Literal:
             return ", ".join(f"`{_toml(choice)}`" for choice in get_args(kind))
-    words = {
-        str: "text",
-        Path: "path",
-        int: "whole number",
-        float: "number",
-        tuple: "list of text",
-        dict: "table",
-    }
-    named = (words.get(get_origin(kind) or kind) for kind in kinds)
-    return " ".join(part for part in (next(word for word in named if word), *_bounds(field)) if part)
+    named = next(_KINDS[kind] for kind in (get_origin(kind) or kind for kind in kinds) if kind in _KINDS)
+    return " ".join((named, *_bounds(field)))
 
 
 def _bounds(field: FieldInfo) -> Iterator[str]:

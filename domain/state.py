@@ -281,9 +281,11 @@ def _opened(state: ModelState, line: _Line) -> ModelState:
         metrics_before=data["metrics_before"],
         champion=version_of(champion) if champion else None,
     )
+    seen = {name: said for name, said in state.verdicts.items() if name != TriggerType.MANUAL.value}
     return replace(
         state,
         jobs={**state.jobs, job.job_id: job},
+        verdicts=seen,  # a request that nobody could look at is no longer unknown
         start=None,
         last_slot=time_of(data["slot"]) if data["slot"] else state.last_slot,
     )

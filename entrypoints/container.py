@@ -9,11 +9,14 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from dependency_injector import containers, providers
 
+from ..domain.world import Ports
 from ..ports.data import DataSource
 from ..ports.errors import ConfigurationError, Problem
 from ..ports.metrics import MetricSource
@@ -153,6 +156,10 @@ def _telemetry() -> Any:
     return PrometheusTelemetry()
 
 
+PORTS = tuple(field.name for field in fields(Ports))
+"""Names under which a port can be replaced."""
+
+
 class Container(containers.DeclarativeContainer):
     """One provider a port; each may be overridden by an object of the integrator's."""
 
@@ -191,3 +198,33 @@ def holder_name(kind: str) -> str:
     import socket
 
     return f"{kind}:{socket.gethostname()}:{os.getpid()}:{next(_instances)}"
+
+
+def build_ports(settings: Settings, replacements: Mapping[str, Any]) -> Ports:
+    """Build every port from the settings, with the caller's own in place of ours.
+
+    Args:
+        settings: Checked settings.
+        replacements: Objects by port name; a ledger that is also agenda and outbox replaces all three.
+
+    Returns:
+        The ports.
+
+    Raises:
+        TypeError: There is no port of a given name.
+        ConfigurationError: A secret that the settings ask for is missing.
+    """
+    unknown = sorted(set(replacements) - set(PORTS))
+    if unknown:
+        raise TypeError(f"there is no port named {', '.join(unknown)}; there are {', '.join(PORTS)}")
+    container = Container(settings=settings, secrets=Secrets())
+    for name, port in _with_ledger(replacements).items():
+        container.providers[name].override(providers.Object(port))
+    return Ports(**{name: container.providers[name]() for name in PORTS})
+
+
+def _with_ledger(replacements: Mapping[str, Any]) -> dict[str, Any]:
+    ledger = replacements.get("ledger")
+    both = {"agenda": "claim", "outbox": "delivered"}
+    same = {name: ledger for name, method in both.items() if hasattr(ledger, method)}
+    return {**same, **replacements}

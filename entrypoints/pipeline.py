@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import getpass
 import logging
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import fields
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..domain import requests
 from ..domain.config import TriggerConfig
-from ..domain.controller import Controller
 from ..domain.explain import Moment, timeline
-from ..domain.idle import windows_of
-from ..domain.jobs import JobStatus, RetrainingJob, TriggerType
-from ..domain.sealing import Draft, Fault, canonical, verify
+from ..domain.jobs import RetrainingJob
+from ..domain.sealing import Fault, canonical, verify
 from ..domain.state import ModelState
 from ..domain.validation import ValidationResult
 from ..domain.verdict import Verdict
-from ..domain.world import Ports
 from ..ports.errors import (
     ConfigurationError,
-    LeaseLost,
     Problem,
     Refused,
-    Temporary,
     UnknownJob,
 )
 from ..ports.telemetry import TickReport
 from ..ports.values import Pending
-from .settings import Secrets, Settings, check_rules, load_settings
+from .session import Session, until
+from .settings import Settings, check_rules, load_settings
 from .triggers import (
     DataDriftTrigger,
     ManualTrigger,
@@ -44,15 +36,10 @@ from .triggers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-PORTS = tuple(field.name for field in fields(Ports))
-"""Names under which a port can be replaced."""
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5  # seconds between two looks at something that is being computed
 
 
 class AutoRetrainPipeline:
@@ -69,8 +56,8 @@ class AutoRetrainPipeline:
         clock: The time, as an aware datetime; ``None`` takes the system's.
         actor: Who asks; recorded with every request. ``None`` takes the user's name.
         kind: What this process is, for the lease (``library``, ``run``).
-        **ports: Replacements by port name (``metrics=…``, ``ledger=…``; see ``PORTS``). A ledger that is also
-            agenda and outbox, as ours are, replaces all three.
+        **ports: Replacements by port name (``metrics=…``, ``ledger=…``; ``container.PORTS`` lists them). A
+            ledger that is also agenda and outbox, as ours are, replaces all three.
 
     Raises:
         ConfigurationError: Settings that cannot be used; every problem at once.
@@ -87,34 +74,16 @@ class AutoRetrainPipeline:
         kind: str = "library",
         **ports: Any,
     ) -> None:
-        from .container import holder_name
+        from .container import build_ports, holder_name
 
         self.settings = settings if isinstance(settings, Settings) else load_settings(settings)
-        self._clock = clock or (lambda: datetime.now(UTC))
+        self.config = config or TriggerConfig()
         self._actor = actor or getpass.getuser()
-        self._holder = holder_name(kind)
         self._own = {trigger.name: trigger for trigger in triggers}
         check_rules(self.settings, {name: t.get_trigger_type() for name, t in self._own.items()})
-        self.ports = _build_ports(self.settings, ports)
-        self._lock = threading.RLock()
-        self._keeps_lease = False
-        self.config = config or TriggerConfig()
-        self._controller = self._build(self.config.model_dump(include=self.config.model_fields_set))
-
-    def _build(self, overrides: Mapping[str, Any]) -> Controller:
-        self._overrides = dict(overrides)
-        fleet = {
-            name: spec.model_copy(update={"trigger": spec.trigger.model_copy(update=self._overrides)})
-            for name, spec in self.settings.models.items()
-        }
-        return Controller(
-            self.ports,
-            fleet,
-            self._holder,
-            monotonic=time.monotonic,
-            lease_seconds=self.settings.controller.lease_seconds,
-            triggers={name: trigger.should_retrain for name, trigger in self._own.items()},
-            trigger_types={name: trigger.get_trigger_type() for name, trigger in self._own.items()},
+        self.ports = build_ports(self.settings, ports)
+        self._session = Session(
+            self.settings, self.ports, self._own, clock, holder_name(kind), _explicit(self.config)
         )
 
     # -- triggers -----------------------------------------------------------------------------------------
@@ -160,9 +129,8 @@ class AutoRetrainPipeline:
                 Problem(str(item["loc"][0]), repr(item["input"]), item["msg"]) for item in error.errors()
             ]
             raise ConfigurationError(problems) from None
-        with self._lock:
-            self.config = checked
-            self._controller = self._build(checked.model_dump(include=checked.model_fields_set))
+        self.config = checked
+        self._session.reconfigure(_explicit(checked))
 
     @property
     def triggers(self) -> list[RetrainingTrigger]:
@@ -200,14 +168,13 @@ class AutoRetrainPipeline:
             UnknownModel: The settings have no such model.
             Refused: There is no such trigger.
         """
+        self._session.enrol(model_name)
 
         def look() -> Verdict | None:
-            with self._lock:
-                self._controller.enrol([model_name], self._clock())
-                verdict = self._controller.judge(model_name, self._clock(), trigger)
+            verdict = self._session.judge(model_name, trigger)
             return None if isinstance(verdict, Pending) else verdict
 
-        return _until(look, timeout, f"the verdict on {model_name}")
+        return until(look, timeout, f"the verdict on {model_name}")
 
     # -- jobs ---------------------------------------------------------------------------------------------
 
@@ -235,8 +202,10 @@ class AutoRetrainPipeline:
         except (TypeError, ValueError) as error:
             fix = f"must hold JSON values only: {error}"
             raise ConfigurationError([Problem("training_config", "", fix)]) from None
-        draft = self._request(model_name, lambda s: requests.ask_start(s, self._actor, parameters, reason))
-        self._advance(model_name)
+        draft = self._session.request(
+            model_name, lambda s: requests.ask_start(s, self._actor, parameters, reason)
+        )
+        self._session.advance(model_name)
         return str(draft.data["job_id"])
 
     def get_job_status(self, job_id: str) -> RetrainingJob:
@@ -245,9 +214,9 @@ class AutoRetrainPipeline:
         Raises:
             UnknownJob: No model has such a job.
         """
-        model = self._model_of(job_id)
-        self._advance(model)
-        return self._job(model, job_id)
+        model = self._session.model_of(job_id)
+        self._session.advance(model)
+        return self._session.job(model, job_id)
 
     def wait(self, job_id: str, timeout: float = 3600.0) -> RetrainingJob:
         """Wait until a job has ended, or waits for a person.
@@ -260,16 +229,16 @@ class AutoRetrainPipeline:
             UnknownJob: No model has such a job.
             Temporary: It took longer; the job goes on.
         """
-        model = self._model_of(job_id)
+        model = self._session.model_of(job_id)
 
         def look() -> RetrainingJob | None:
-            self._advance(model)
-            job = self._job(model, job_id)
+            self._session.advance(model)
+            job = self._session.job(model, job_id)
             answered = job.approval is not None or job.cancelled_by is not None
             waits = job.awaiting_until is not None and not answered
             return job if not job.is_open or waits else None
 
-        return _until(look, timeout, f"job {job_id}")
+        return until(look, timeout, f"job {job_id}")
 
     def validate_new_model(self, model_name: str, timeout: float = 3600.0) -> ValidationResult:
         """Return the validation of the model's open job, waiting for it; else that of its last job.
@@ -285,7 +254,7 @@ class AutoRetrainPipeline:
             Refused: There is no job, or it ended without a validation; the text says why.
             Temporary: It took longer; the job goes on.
         """
-        job = self._last_job(model_name)
+        job = self._session.last_job(model_name)
         job = self.wait(job.job_id, timeout)
         if job.validation is None:
             raise Refused(f"job {job.job_id} has no validation: it is {job.status.value} ({job.outcome})")
@@ -317,8 +286,8 @@ class AutoRetrainPipeline:
         if not 0 <= min_improvement < float("inf"):
             fix = "must be 0 or more (0.05 is 5 %)"
             raise ConfigurationError([Problem("min_improvement", repr(min_improvement), fix)])
-        self._known(model_name)
-        if self._model_of(job_id) != model_name:
+        self._session.check_known(model_name)
+        if self._session.model_of(job_id) != model_name:
             raise UnknownJob(f"{model_name} has no job {job_id}")
         job = self.wait(job_id, timeout)
         if job.is_open and job.approval is None:
@@ -344,12 +313,12 @@ class AutoRetrainPipeline:
             UnknownJob: No model has such a job.
             Refused: It does not wait for a person.
         """
-        model = self._model_of(job_id)
-        self._request(
+        model = self._session.model_of(job_id)
+        self._session.request(
             model,
             lambda s: requests.ask_approve(s, job_id, self._actor, reason, min_improvement, override),
         )
-        self._advance(model)
+        self._session.advance(model)
 
     def reject(self, job_id: str, reason: str = "") -> None:
         """Refuse the candidate of a waiting job.
@@ -358,9 +327,9 @@ class AutoRetrainPipeline:
             UnknownJob: No model has such a job.
             Refused: It does not wait for a person.
         """
-        model = self._model_of(job_id)
-        self._request(model, lambda s: requests.ask_reject(s, job_id, self._actor, reason))
-        self._advance(model)
+        model = self._session.model_of(job_id)
+        self._session.request(model, lambda s: requests.ask_reject(s, job_id, self._actor, reason))
+        self._session.advance(model)
 
     def cancel(self, job_id: str, reason: str = "") -> None:
         """End a job before its outcome; returns when it is asked for, ``wait`` waits for the end.
@@ -369,9 +338,9 @@ class AutoRetrainPipeline:
             UnknownJob: No model has such a job.
             Refused: It has ended, or its promotion has begun.
         """
-        model = self._model_of(job_id)
-        self._request(model, lambda s: requests.ask_cancel(s, job_id, self._actor, reason))
-        self._advance(model)
+        model = self._session.model_of(job_id)
+        self._session.request(model, lambda s: requests.ask_cancel(s, job_id, self._actor, reason))
+        self._session.advance(model)
 
     def rollback(
         self, model_name: str, reason: str = "", *, to: str | None = None, timeout: float = 60.0
@@ -392,15 +361,15 @@ class AutoRetrainPipeline:
             Refused: There is nothing to go back to, or the alias could not be moved.
             Temporary: It took longer; the rollback goes on.
         """
-        before = self._state(model_name).withdrawn_at
-        self._request(model_name, lambda s: requests.ask_rollback(s, self._actor, reason, to))
+        before = self._session.state(model_name).withdrawn_at
+        self._session.request(model_name, lambda s: requests.ask_rollback(s, self._actor, reason, to))
 
         def look() -> ModelState | None:
-            self._advance(model_name)
-            state = self._state(model_name)
+            self._session.advance(model_name)
+            state = self._session.state(model_name)
             return None if state.rollback else state
 
-        state = _until(look, timeout, f"the rollback of {model_name}")
+        state = until(look, timeout, f"the rollback of {model_name}")
         if state.withdrawn_at == before or state.champion is None:
             raise Refused(f"{model_name} was not rolled back; 'autoretrain show {model_name}' says why")
         return state.champion.version.version
@@ -411,7 +380,7 @@ class AutoRetrainPipeline:
         Raises:
             Refused: Alias and ledger agree.
         """
-        self._request(model_name, lambda s: requests.ask_adopt(s, self._actor, reason))
+        self._session.request(model_name, lambda s: requests.ask_adopt(s, self._actor, reason))
 
     def release_version(self, model_name: str, version: str, reason: str = "") -> None:
         """Let a version that was rolled back come into question again.
@@ -419,7 +388,7 @@ class AutoRetrainPipeline:
         Raises:
             Refused: It is not withdrawn.
         """
-        self._request(model_name, lambda s: requests.ask_release(s, version, self._actor, reason))
+        self._session.request(model_name, lambda s: requests.ask_release(s, version, self._actor, reason))
 
     # -- views --------------------------------------------------------------------------------------------
 
@@ -429,15 +398,13 @@ class AutoRetrainPipeline:
         Raises:
             UnknownModel: The settings have no such model.
         """
-        jobs = list(self._state(model_name).jobs.values())
+        jobs = list(self._session.state(model_name).jobs.values())
         return jobs[::-1][: max(limit, 0)]
 
     @property
     def job_history(self) -> dict[str, RetrainingJob]:
         """All jobs of all models by identity."""
-        with self._lock:
-            states = [self._controller.state(model) for model in self._controller.fleet]
-        return {job_id: job for state in states for job_id, job in state.jobs.items()}
+        return {job_id: job for state in self._session.states() for job_id, job in state.jobs.items()}
 
     def explain(self, job_id: str) -> tuple[Moment, ...]:
         """Tell the story of a job: trigger, evidence, runs, scores, decision and why.
@@ -445,7 +412,7 @@ class AutoRetrainPipeline:
         Raises:
             UnknownJob: No model has such a job.
         """
-        model = self._model_of(job_id)
+        model = self._session.model_of(job_id)
         return timeline(self.ports.ledger.read(model), job_id)
 
     def verify_audit(self) -> list[Fault]:
@@ -458,14 +425,11 @@ class AutoRetrainPipeline:
 
     def enrol(self) -> None:
         """Begin to watch every model of the settings."""
-        with self._lock:
-            self._controller.enrol(self._controller.fleet, self._clock())
+        self._session.enrol()
 
     def tick(self) -> TickReport:
         """Run the loop once, for everything that is due."""
-        with self._lock:
-            self._keeps_lease = True
-            return self._controller.tick(self._clock())
+        return self._session.tick()
 
     def attach(self, scheduler: Any, seconds: float | None = None) -> Any:
         """Run the loop inside an application's own APScheduler, instead of a process of its own.
@@ -490,110 +454,9 @@ class AutoRetrainPipeline:
 
     def release(self) -> None:
         """Hand the lease back, so that another process may act at once."""
-        with self._lock:
-            self._keeps_lease = False
-            self.ports.agenda.release(self._holder)
-
-    # -- inside -------------------------------------------------------------------------------------------
-
-    def _request(self, model: str, ask: Callable[[ModelState], Draft]) -> Draft:
-        with self._lock:
-            return self._controller.request(model, ask, self._clock())
-
-    def _advance(self, model: str) -> None:
-        """Run the loop for one model, unless a controller does."""
-        with self._lock, self._leased(), suppress(LeaseLost):  # whoever has it now goes on with the work
-            self._controller.advance(model, self._clock())
-
-    @contextmanager
-    def _leased(self) -> Iterator[None]:
-        """Keep the lease no longer than a call, unless this instance runs the loop."""
-        try:
-            yield
-        finally:
-            if not self._keeps_lease:
-                self.ports.agenda.release(self._holder)
-
-    def _known(self, model: str) -> None:
-        self._controller.spec(model)
-
-    def _state(self, model: str) -> ModelState:
-        self._known(model)
-        with self._lock:
-            return self._controller.state(model)
-
-    def _last_job(self, model: str) -> RetrainingJob:
-        state = self._state(model)
-        if state.start is not None:
-            return self._job(model, state.start.job_id)
-        if state.last_job is None:
-            raise Refused(f"{model} has no job yet; start one first")
-        return state.last_job
-
-    def _model_of(self, job_id: str) -> str:
-        with self._lock:
-            for model in self._controller.fleet:
-                state = self._controller.state(model)
-                if job_id in state.jobs or (state.start and state.start.job_id == job_id):
-                    return model
-        raise UnknownJob(f"no model has a job {job_id}; 'autoretrain jobs' lists them")
-
-    def _job(self, model: str, job_id: str) -> RetrainingJob:
-        state = self._state(model)
-        if job_id in state.jobs:
-            return state.jobs[job_id]
-        start = state.start
-        if start is None or start.job_id != job_id:
-            raise UnknownJob(f"{model} has no job {job_id}; its request was cancelled before it was opened")
-        now = self._clock()
-        champion = state.champion.version if state.champion else None
-        training, holdout = windows_of(self._controller.spec(model), champion, now)
-        asked = state.verdicts.get(TriggerType.MANUAL.value, {})  # there only while nobody can say who serves
-        return RetrainingJob(
-            job_id=job_id,
-            model_name=model,
-            trigger_type=TriggerType.MANUAL,
-            status=JobStatus.PENDING,
-            created_at=now,
-            reason=start.reason,
-            training_window=training,
-            holdout_window=holdout,
-            parameters=start.parameters,
-            champion=champion,
-            stalled=asked["reason"] if asked.get("answer") == "unknown" else "",
-        )
+        self._session.release()
 
 
-def _build_ports(settings: Settings, replacements: Mapping[str, Any]) -> Ports:
-    """Ports from the container, with the caller's own in place of ours."""
-    from dependency_injector import providers
-
-    from .container import Container
-
-    unknown = sorted(set(replacements) - set(PORTS))
-    if unknown:
-        raise TypeError(f"there is no port named {', '.join(unknown)}; there are {', '.join(PORTS)}")
-    container = Container(settings=settings, secrets=Secrets())
-    for name, port in _with_ledger(replacements).items():
-        container.providers[name].override(providers.Object(port))
-    return Ports(**{name: container.providers[name]() for name in PORTS})
-
-
-def _with_ledger(replacements: Mapping[str, Any]) -> dict[str, Any]:
-    ledger = replacements.get("ledger")
-    both = {"agenda": "claim", "outbox": "delivered"}
-    same = {name: ledger for name, method in both.items() if hasattr(ledger, method)}
-    return {**same, **replacements}
-
-
-def _until(look: Callable[[], _T | None], timeout: float, what: str) -> _T:
-    """Look until there is an answer."""
-    deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE
-    while True:
-        answer = look()
-        if answer is not None:
-            return answer
-        if time.monotonic() >= deadline:
-            raise Temporary(f"{what} took longer than {timeout:g} s; it goes on")
-        time.sleep(pause)
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
+def _explicit(config: TriggerConfig) -> dict[str, Any]:
+    """The fields that somebody set, which override the settings file."""
+    return config.model_dump(include=config.model_fields_set)

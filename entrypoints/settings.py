@@ -53,8 +53,8 @@ class AdapterSettings(_Section):
     """Which technology stands behind a port.
 
     Attributes:
-        metrics: Where live metrics come from: ``rescoring`` predicts recent labelled rows again, ``prometheus``
-            asks a server.
+        metrics: Where live metrics come from: ``rescoring`` predicts recent labelled rows again,
+            ``prometheus`` asks a server.
         drift: What compares recent rows with those the champion was trained on.
         notifier: Where notices for people go.
     """

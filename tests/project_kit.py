@@ -6,14 +6,13 @@ importing MLflow takes seconds, and what is tested is what the product makes of 
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from mlflow_store import sqlite_store
 
-from autoretrain.adapters.artefact_digest import artefact_digest
 from autoretrain.adapters.mlflow_client import MlflowConnection
 from autoretrain.domain.jobs import RetrainingJob
 from autoretrain.domain.sealing import load
@@ -61,7 +60,6 @@ class Project:
 
     directory: Path
     now: datetime = NOW
-    ports: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def create(
@@ -104,22 +102,16 @@ class Project:
 
     def pipeline(self, **ports: Any) -> AutoRetrainPipeline:
         """The library over this project, with some ports replaced."""
-        return AutoRetrainPipeline(
-            settings=self.directory, clock=lambda: self.now, actor="ann", **{**self.ports, **ports}
-        )
+        return AutoRetrainPipeline(settings=self.directory, clock=lambda: self.now, actor="ann", **ports)
 
     def serve(self, pipeline: AutoRetrainPipeline, model: Any) -> None:
         """Register a champion, as a team did it before."""
-        connection = MlflowConnection(pipeline.settings.tracking_uri)
-        from mlflow.entities.model_registry import ModelVersion as Registered
-
-        client = connection.client
+        client = MlflowConnection(pipeline.settings.tracking_uri).client
         path = self.directory / "champion"
         save(model, path)
         client.create_registered_model(MODEL)
-        made: Registered = client.create_model_version(MODEL, str(path))
+        made = client.create_model_version(MODEL, str(path))
         client.set_registered_model_alias(MODEL, "champion", made.version)
-        assert artefact_digest(path)
 
     def log(self, pipeline: AutoRetrainPipeline, job_id: str, *models: Any) -> None:
         """Log models to the run of a job, and let its training command end."""
@@ -186,4 +178,4 @@ def stalled(pipeline: AutoRetrainPipeline, job_id: str, seconds: float = 30.0) -
     while not (job := pipeline.get_job_status(job_id)).stalled:
         assert time.monotonic() < deadline, f"{job} never stalled"
         time.sleep(0.05)
-    return replace(job)
+    return job

@@ -51,7 +51,7 @@ def run(
     from . import console
 
     _check(directory, csv, label, time)
-    end = (now or datetime.now(UTC)).replace(minute=0, second=0, microsecond=0)
+    end = (now or datetime.now(UTC)).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     with console.narration(echo) as narrator, _without_notices():
         if csv:
             from . import own_table

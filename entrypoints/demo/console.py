@@ -70,7 +70,8 @@ class _Live:
         self._update()
 
     def _update(self) -> None:
-        self._status.update(Text(f"{self._day}{self._last}", no_wrap=True, overflow="ellipsis"))
+        room = shutil.get_terminal_size().columns - 3  # beside the spinner
+        self._status.update(Text(f"{self._day}{self._last}"[:room]))
 
 
 @contextmanager
@@ -92,7 +93,12 @@ def timeline(events: Sequence[Event]) -> Table:
     for event in events:
         today = f"{event.at:%Y-%m-%d}"
         colour = _colour(event.what)
-        table.add_row("" if today == date else today, event.agent, Text(event.what, colour), Text(event.why))
+        cells = (
+            Text(event.agent),
+            Text(event.what, colour),
+            Text(event.why),
+        )  # texts: names may hold brackets
+        table.add_row("" if today == date else today, *cells)
         date = today
     return table
 
@@ -113,7 +119,9 @@ def summary(states: Sequence[ModelState]) -> Table:
         serving = f"version {state.champion.version.version}" if state.champion else "none"
         withdrawn = ", ".join(f"version {label}" for label in state.quarantined.values())
         promoted = sum(job.deployed for job in jobs)
-        table.add_row(state.model, serving, str(len(jobs)), str(promoted), reasons or "-", withdrawn or "-")
+        table.add_row(
+            Text(state.model), serving, str(len(jobs)), str(promoted), reasons or "-", withdrawn or "-"
+        )
     return table
 
 
@@ -122,6 +130,6 @@ def show(echo: Echo, what: RenderableType) -> None:
     tty = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if tty else 100
     console = Console(file=io.StringIO(), width=width, force_terminal=tty)
-    console.print(what)
+    console.print(what, markup=False, highlight=False)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     echo("\n".join(line.rstrip() for line in text.rstrip().split("\n")))

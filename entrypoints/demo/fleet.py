@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +14,7 @@ from ..reading import FILE_NAME
 from .chronicle import Event
 from .clock import SimulatedClock
 from .console import Narrator
-from .life import Life
+from .life import Act, Life
 from .plant import Heater, Regime, write_rows
 
 DAYS = 35
@@ -30,15 +30,25 @@ _NOTES = (
     (_CONNECTED, "GL-003", "a heater without a model is connected", ""),
     (_DECOKED, "GL-001", "the tubes are decoked", "the heater is again as it was on the first day"),
 )
-_Acts = Mapping[int, Callable[[AutoRetrainPipeline], object]]
 
 
-def live(directory: Path, end: datetime, narrator: Narrator) -> Life:
+@dataclass(frozen=True, slots=True)
+class _Calendar:
+    """Midnights by the number of the day; day 0 is the first of the life."""
+
+    end: datetime
+
+    def __call__(self, number: int) -> datetime:
+        return self.end - timedelta(days=DAYS - number)
+
+
+def live(directory: Path, now: datetime, narrator: Narrator) -> Life:
     """Write the fleet's project, and let it live for five weeks.
 
     Args:
         directory: The project; it exists and is empty.
-        end: When the life ends; a full hour.
+        now: End of the rows, a full hour. The life ends at the midnight before, so that it is the same
+            whenever it is run.
         narrator: Told of everything as it happens.
 
     Returns:
@@ -47,17 +57,9 @@ def live(directory: Path, end: datetime, narrator: Narrator) -> Life:
     Raises:
         Permanent: A champion from before could not be trained.
     """
-
-    def day(number: int) -> datetime:
-        return end - timedelta(days=DAYS - number)
-
+    day = _Calendar(now.replace(hour=0))
     narrator.step("writing hourly rows of three simulated heaters")
-    for agent, heater in _heaters(day).items():
-        hours = (DAYS + _HISTORY_DAYS) * 24
-        write_rows(directory / "data" / f"{agent}.csv", heater.rows(day(-_HISTORY_DAYS), hours))
-    templates = files(__package__).joinpath("templates")
-    for source, name in (("fleet.toml", FILE_NAME), ("train.py", "train.py")):
-        (directory / name).write_text(templates.joinpath(source).read_text("utf-8"), encoding="utf-8")
+    _write_project(directory, day, now)
     for agent in ("GL-001", "GL-002"):
         narrator.step(f"training the champion that {agent} has from before")
         first, last = (day(number) for number in _CHAMPION_DAYS)
@@ -65,13 +67,25 @@ def live(directory: Path, end: datetime, narrator: Narrator) -> Life:
 
     clock = SimulatedClock(day(0))
     life = Life(AutoRetrainPipeline(settings=directory, clock=clock, actor="operator"), clock, narrator)
-    _pass_days(life, _acts(), day)
+    life.live(
+        [day(number) for number in range(DAYS + 1)], {day(number): act for number, act in _acts().items()}
+    )
     notes = [Event(day(number), agent, f"plant: {what}", why) for number, agent, what, why in _NOTES]
     life.chronicle.events = sorted([*notes, *life.chronicle.events], key=lambda event: event.at)
     return life
 
 
-def _heaters(day: Callable[[int], datetime]) -> dict[str, Heater]:
+def _write_project(directory: Path, day: _Calendar, now: datetime) -> None:
+    start = day(-_HISTORY_DAYS)
+    for agent, heater in _heaters(day).items():
+        rows = heater.rows(start, int((now - start) / timedelta(hours=1)))
+        write_rows(directory / "data" / f"{agent}.csv", rows)
+    templates = files(__package__).joinpath("templates")
+    for source, name in (("fleet.toml", FILE_NAME), ("train.py", "train.py")):
+        (directory / name).write_text(templates.joinpath(source).read_text("utf-8"), encoding="utf-8")
+
+
+def _heaters(day: _Calendar) -> dict[str, Heater]:
     usual = Regime(day(-_HISTORY_DAYS))
     coked, clean = Regime(day(_COKE), fouling=0.12), Regime(day(_DECOKED))
     return {
@@ -81,18 +95,7 @@ def _heaters(day: Callable[[int], datetime]) -> dict[str, Heater]:
     }
 
 
-def _pass_days(life: Life, acts: _Acts, day: Callable[[int], datetime]) -> None:
-    try:
-        for number in range(DAYS + 1):
-            life.pass_to(day(number))
-            if number in acts:
-                acts[number](life.pipeline)
-            life.settle()
-    finally:
-        life.pipeline.release()
-
-
-def _acts() -> _Acts:
+def _acts() -> dict[int, Act]:
     """What people do, by day."""
 
     def watch(pipeline: AutoRetrainPipeline) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from ...domain.state import ModelState, fold
 from ..pipeline import AutoRetrainPipeline
 from .chronicle import Chronicle
 from .clock import SimulatedClock
 from .console import Narrator
+
+Act = Callable[[AutoRetrainPipeline], object]
+"""What a person does."""
 
 _QUIET = timedelta(seconds=10)
 """Whatever is in progress is looked at again sooner; what comes later waits for the next day."""
@@ -46,12 +51,24 @@ class Life:
         ledger = self.pipeline.ports.ledger
         return [fold(model, ledger.read(model)) for model in ledger.models()]
 
-    def pass_to(self, at: datetime) -> None:
-        """Let time pass to a moment."""
-        self._clock.jump(at)
-        self._narrator.day(at)
+    def live(self, days: Sequence[datetime], acts: Mapping[datetime, Act] = MappingProxyType({})) -> None:
+        """Let days pass; each ends when nothing is in progress any more.
 
-    def settle(self) -> None:
+        Args:
+            days: Moments to pass to, in order.
+            acts: What people do then, by day.
+        """
+        try:
+            for day in days:
+                self._clock.jump(day)
+                self._narrator.day(day)
+                if day in acts:
+                    acts[day](self.pipeline)
+                self._settle()
+        finally:
+            self.pipeline.release()
+
+    def _settle(self) -> None:
         """Run the loop until nothing is in progress: all wait for a person, or for a later day."""
         while True:
             report = self.pipeline.tick()

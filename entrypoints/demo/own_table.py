@@ -102,15 +102,10 @@ def live(
     clock = SimulatedClock(begin)
     life = Life(AutoRetrainPipeline(settings=directory, clock=clock), clock, narrator)
     life.remarks = [*facts.remarks, _told(facts, windows)]
-    try:
-        life.pipeline.enrol()
-        for number in range(1, windows.steps + 1):
-            life.pass_to(begin + number * step)
-            life.settle()
-        narrator.step("comparing the latest inputs with those the champion was trained on")
-        life.remarks.append(f"Drift at the end: {life.pipeline.judge(model, 'drift').reason}.")
-    finally:
-        life.pipeline.release()
+    life.pipeline.enrol()
+    life.live([begin + number * step for number in range(1, windows.steps + 1)])
+    narrator.step("comparing the latest inputs with those the champion was trained on")
+    life.remarks.append(f"Drift at the end: {life.pipeline.judge(model, 'drift').reason}.")
     return life
 
 

@@ -1,8 +1,8 @@
 """The testing kit for integrators: is your adapter what its port promises, and do the rules survive it?
 
-- A **contract suite** a port: subclass it as ``Test…`` over your adapter, override the one or two methods that
-  build it, and pytest runs everything the port's docstrings promise. Where two suites are listed, the longer
-  one is for adapters that do real work, the shorter one also holds for stand-ins.
+- A **contract suite** a port: subclass it as ``Test…`` over your adapter, override the few methods that build
+  it, and pytest runs everything the port's docstrings promise. Where there are two suites, the longer one is
+  for adapters that do real work, the shorter one also holds for stand-ins.
 - The **simulation**: the real controller in a world in memory, as a Hypothesis state machine in which people,
   outages, crashes and a second controller act in any order. Put your adapter in the place of one port.
 - **Strategies** for Hypothesis: the values that ports and domain exchange (module ``strategies``).
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
     from .telemetry import TelemetryContract as TelemetryContract
     from .tracker import ExperimentTrackerContract as ExperimentTrackerContract
 
-# Failures inside a suite then show both sides of the comparison, as they do in a test file.
-pytest.register_assert_rewrite(__name__)
-
 _HOMES = {
     "AgendaContract": "agenda",
     "ComputeContract": "compute",
@@ -72,6 +69,9 @@ _HOMES = {
     "Training": "simulated_world",
     "check_world": "invariants",
 }
+
+# Failures inside a suite then show both sides of the comparison, as they do in a test file.
+pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in sorted({*_HOMES.values(), "store"})))
 
 __all__ = [*_HOMES, "strategies"]
 

@@ -1,7 +1,8 @@
 """Gives the model its first champion as any model gets it: a job by hand, and a person's approval.
 
-It does so on the day before the line pressure was raised, so that there is a story to tell today. In production leave
-out the clock, or use the command line: ``autoretrain start steam_traps --wait``, then ``autoretrain approve``.
+It does so on the day before the line pressure was raised, so that there is a story to tell today. In
+production leave out the clock, or use the command line: ``autoretrain start steam_traps --wait``, then
+``autoretrain approve``.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -1,8 +1,8 @@
 """Writes inspections of steam traps: 200 days up to now, every half hour one; the same seed, the same world.
 
 A working trap drains in cycles and is quiet; a leaking one passes live steam (hot outlet, loud); a blocked
-one backs up (cold outlet, silent). 45 days ago the line pressure was raised: everything is hotter and louder
-since, so that a model from before takes working traps for leaking ones.
+one backs up (cold outlet, silent). 45 days ago the line pressure was raised: everything is hotter and
+louder since, so that a model from before takes working traps for leaking ones.
 """
 
 import argparse

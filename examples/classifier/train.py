@@ -16,5 +16,5 @@ with training_job() as job:
     forest = RandomForestClassifier(
         n_estimators=job.config["trees"], min_samples_leaf=job.config["leaf"], random_state=0
     )
-    # The pipeline has predict_proba, so that class scores are kept beside the classes, for ROC-AUC and log loss.
+    # The pipeline has predict_proba, so class scores are kept beside the classes: ROC-AUC needs them.
     job.log_model(make_pipeline(prepare, forest).fit(X, y))

@@ -51,8 +51,9 @@ POLICIES = {
 }
 NOTES = """\
 Means over {windows} windows of 30 days that follow the first 180 days; each is judged with the version that
-serves when it begins. Trainings and promotions are those after the first version.
-(1) A reference outside the product's rules: trained on the latest 180 days, and deployed whatever it is like.
+serves when it begins. Trainings and promotions are those beside the first champion, of the first 180 days.
+(1) A reference outside the product's rules, without a first champion: trained before every window on the
+    latest 180 days, and deployed whatever it is like.
 (2) The schedule trigger: trained on the 180 days before a holdout of 30 days; deployed when its accuracy
     there is 0.85 or more and its F1 no worse than the champion's.
 (3) The performance trigger: when the champion's accuracy over the last 30 days is below 0.92, trained on the
@@ -108,8 +109,8 @@ class Row:
         policy: Name of the policy.
         accuracy: Mean over the windows.
         f1: Mean over the windows, of the class above the limit.
-        trainings: Trainings after the first.
-        promotions: Versions that went live after the first.
+        trainings: Trainings, without that of the first champion.
+        promotions: Versions that went live, without the first champion.
         rejections: Candidates that did not, by reason.
         failures: Jobs that failed; their reasons.
     """

@@ -1,7 +1,7 @@
 """Gives the model its first champion as any model gets it: a job by hand, and a person's approval.
 
-It does so on the day before the soot began, so that there is a story to tell today. In production leave
-out the clock, or use the command line: ``autoretrain start boiler_gas --wait``, then ``autoretrain approve``.
+It does so on the day before the soot began, so that there is a story to tell today. In production leave out
+the clock, or use the command line: ``autoretrain start boiler_gas --wait``, then ``autoretrain approve``.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,8 @@
 """Writes hourly rows of a steam boiler: 200 days up to now; the same seed, the same world.
 
-Gas is burnt to heat feedwater into steam, and lost up the stack. 45 days ago soot began to cover the tubes: at
-the same load more and more gas is burnt, up to 6 % more after 20 days, and a model from before is wrong by it.
+Gas is burnt to heat feedwater into steam, and lost up the stack. 45 days ago soot began to cover the tubes:
+at the same load more and more gas is burnt, up to 6 % more after 20 days, and a model from before is wrong
+by it.
 """
 
 import argparse

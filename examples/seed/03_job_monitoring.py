@@ -30,7 +30,7 @@ def main(directory: Path) -> None:
 
 
 def follow(pipeline: AutoRetrainPipeline, job_id: str) -> RetrainingJob:
-    """Print each new state until the job waits for a person or has ended; ``pipeline.wait`` does so silently."""
+    """Print each new state until the job waits for a person or has ended; ``pipeline.wait`` is silent."""
     seen = None
     while True:
         job = pipeline.get_job_status(job_id)

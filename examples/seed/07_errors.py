@@ -1,7 +1,7 @@
 """Error handling: what can go wrong, what it looks like, and that nothing of it is read as good.
 
-Every error of this package is a ``Temporary`` (the same call may succeed later) or a ``Permanent`` (somebody has to
-change something). A training that fails is no error of the caller: the job says so.
+Every error of this package is a ``Temporary`` (the same call may succeed later) or a ``Permanent``
+(somebody has to change something). A training that fails is no error of the caller: the job says so.
 """
 
 import socket
@@ -57,9 +57,7 @@ def a_training_that_fails(pipeline: AutoRetrainPipeline) -> None:
     try:
         pipeline.start_retrain_job(AGENT)
     except JobAlreadyOpen as error:
-        print(
-            f"    {type(error).__name__}: the open one is {error.job_id[:8]}, the same: {error.job_id == job_id}"
-        )
+        print(f"    {type(error).__name__}: {error}; it is the one just started: {error.job_id == job_id}")
     job = pipeline.wait(job_id)
     print(f"    {job.status.value}: {job.error_message}")
 

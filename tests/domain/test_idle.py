@@ -273,6 +273,9 @@ class TestNextLook:
         story = Story().serving().asked(lambda state: ask_start(state, "ann", {}, "now"))
         story.sees(Trouble("away", temporary=True))
         assert story.state.verdicts["manual"] == {"answer": "unknown", "reason": "away", "evidence": {}}
+        story.sees(story.idle(ONE))
+        assert story.state.open_job is not None
+        assert "manual" not in story.state.verdicts
 
 
 class TestWindows:

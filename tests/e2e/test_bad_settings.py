@@ -101,9 +101,8 @@ def test_a_threshold_out_of_range(tmp_path: Path, name: str, value: str) -> None
 
 def test_a_floor_below_the_one_that_never_bends(tmp_path: Path) -> None:
     found = problems(tmp_path, f"{MODEL}promotion.floor = 0.8\n")
-    assert found == {
-        "models.boiler.promotion.floor": "models.boiler.promotion.floor: cannot be below 0.85 for a classifier"
-    }
+    where = "models.boiler.promotion.floor"
+    assert found == {where: f"{where}: cannot be below 0.85 for a classifier"}
 
 
 def test_a_regressor_that_does_not_say_how_it_is_judged(tmp_path: Path) -> None:

@@ -23,8 +23,7 @@ from autoretrain.adapters import (
     tracker_mlflow,
 )
 from autoretrain.adapters.memory import MemoryLedger, MemoryMetrics, MemoryRegistry
-from autoretrain.entrypoints.container import holder_name
-from autoretrain.entrypoints.pipeline import PORTS
+from autoretrain.entrypoints.container import PORTS, holder_name
 from autoretrain.entrypoints.settings import AdapterSettings, Settings, parse_settings
 from autoretrain.ports.errors import ConfigurationError
 
@@ -46,7 +45,7 @@ DEFAULTS = {
     "notifier": notifier_log.LogNotifier,
     "telemetry": telemetry_prometheus.PrometheusTelemetry,
 }
-CHOICES = {
+CHOICES: dict[str, dict[str, type[Any]]] = {
     "metrics": {
         "rescoring": metrics_rescoring.RescoringMetrics,
         "prometheus": metrics_prometheus.PrometheusMetrics,
@@ -71,8 +70,7 @@ def settings(directory: Path, **adapters: str) -> Settings:
 def test_every_port_has_its_default(tmp_path: Path) -> None:
     ports = AutoRetrainPipeline(settings=settings(tmp_path)).ports
     assert {name: type(getattr(ports, name)) for name in PORTS} == DEFAULTS
-    assert ports.agenda is ports.ledger
-    assert ports.outbox is ports.ledger
+    assert len({id(store) for store in (ports.ledger, ports.agenda, ports.outbox)}) == 1
 
 
 def test_every_choice_of_the_settings_is_known_here() -> None:

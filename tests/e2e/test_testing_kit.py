@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from cli_project import environment
-from services import ROOT
 
 from autoretrain.entrypoints import testing
+
+from services import ROOT
 
 
 @pytest.mark.parametrize("name", testing.__all__)
@@ -19,7 +20,9 @@ def test_a_name_of_the_front_door_is_there(name: str) -> None:
 
 def test_every_suite_is_at_the_front_door() -> None:
     files = (ROOT / "entrypoints" / "testing").glob("*.py")
-    suites = {suite for file in files for suite in re.findall(r"^class (\w+Contract)\b", file.read_text(), re.M)}
+    suites = {
+        suite for file in files for suite in re.findall(r"^class (\w+Contract)\b", file.read_text(), re.M)
+    }
     assert suites - {"StoreContract"} == {name for name in testing.__all__ if name.endswith("Contract")}
 
 
