@@ -22,7 +22,7 @@ lint: $(LINKED) ## Style, types and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p autoretrain
-	$(BIN)/mypy --explicit-package-bases $(wildcard tests examples benchmarks)
+	$(BIN)/mypy --explicit-package-bases $(wildcard tests examples benchmarks docs/*.py)
 	$(BIN)/lint-imports
 
 test: lint ## All a developer needs before a commit: lint, tests, coverage of the domain

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ class SubprocessCompute:
         python: Interpreter that runs the supervisor, and commands that name just ``python``: on the path of a
             service there often is another one, or none.
         base: Where the relative working directory of a run starts.
+        withheld: Variables of the controller that no run gets: its own secrets.
     """
 
     def __init__(
@@ -72,9 +73,11 @@ class SubprocessCompute:
         log_bytes: int = 1_000_000,
         python: str = sys.executable,
         base: Path = Path(),
+        withheld: Collection[str] = (),
     ) -> None:
         self._directory = directory.absolute()
         self._base = base.absolute()
+        self._withheld = frozenset(withheld)
         self._max_parallel = max_parallel or os.cpu_count() or 1
         self._grace_seconds = grace_seconds
         self._log_bytes = log_bytes
@@ -175,7 +178,7 @@ class SubprocessCompute:
         with open(folder / "supervisor.log", "ab", opener=_private) as log:
             started = subprocess.run(
                 command,
-                env=_environment(run.inherit_environment),
+                env=self._environment(run.inherit_environment),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -185,6 +188,10 @@ class SubprocessCompute:
             )
         if started.returncode != 0:
             raise Temporary(f"run {run.key} could not be started: its supervisor ended at once ({log.name})")
+
+    def _environment(self, inherit: bool) -> dict[str, str]:
+        names = set(os.environ) - self._withheld if inherit else set(_WITHOUT_INHERITANCE) & set(os.environ)
+        return {name: os.environ[name] for name in names}
 
 
 def _check(run: RunRequest) -> None:
@@ -203,12 +210,6 @@ def _plain(run: RunRequest) -> dict[str, Any]:
         "deadline_seconds": run.deadline_seconds,
         "inherit_environment": run.inherit_environment,
     }
-
-
-def _environment(inherit: bool) -> dict[str, str]:
-    if inherit:
-        return dict(os.environ)
-    return {name: os.environ[name] for name in _WITHOUT_INHERITANCE if name in os.environ}
 
 
 def _private(path: str, flags: int) -> int:

@@ -108,8 +108,9 @@ def _suppression(spec: ModelSpec, state: ModelState, now: datetime) -> str:
     """Why nothing is done though the rule says yes; empty when nothing stands against it."""
     if state.conflict is not None:
         return "conflict"
-    until = cooldown_end(spec, state)
-    return "cooldown" if until is not None and now < until else ""
+    until, last = cooldown_end(spec, state), state.last_job
+    just_ended = last is not None and last.completed_at == now  # without a cooldown, at most one job a look
+    return "cooldown" if just_ended or (until is not None and now < until) else ""
 
 
 def cooldown_end(spec: ModelSpec, state: ModelState) -> datetime | None:

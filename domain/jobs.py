@@ -118,6 +118,7 @@ class RetrainingJob:
         awaiting_until: Until when it waits for a person; ``None`` when it does not wait.
         approval: The person's answer; ``None`` before.
         cancelled_by: Who asked to cancel it; ``None`` when nobody did.
+        cancel_reason: Why, in their words.
         stalled: What it waits for when a part of the world is away; empty otherwise.
     """
 
@@ -153,6 +154,7 @@ class RetrainingJob:
     awaiting_until: datetime | None = None
     approval: Approval | None = None
     cancelled_by: str | None = None
+    cancel_reason: str = ""
     stalled: str = ""
 
     @property

@@ -44,7 +44,8 @@ def decide_trouble(state: ModelState, job: RetrainingJob, trouble: Trouble, now:
 
 def decide_cancelled(job: RetrainingJob) -> Plan:
     """A person asked to cancel, and nothing runs that would have to end first."""
-    return Plan((_closed(job, JobStatus.CANCELLED, f"cancelled by {job.cancelled_by}"),))
+    who = f"{job.cancelled_by}: {job.cancel_reason}" if job.cancel_reason else job.cancelled_by
+    return Plan((_closed(job, JobStatus.CANCELLED, f"cancelled by {who}"),))
 
 
 def decide_data(spec: ModelSpec, job: RetrainingJob, seen: DataSeen) -> Plan:

@@ -29,7 +29,7 @@ class TrainingSpec(BaseModel):
         command: Program and arguments; the training contract reaches it as environment variables.
         directory: Working directory, relative to the settings file.
         deadline_seconds: A run that takes longer is ended and has failed.
-        max_attempts: How often a run that was lost is started anew.
+        max_attempts: Attempts in all; a run that was lost is started anew, one that failed is not.
         parameters: Training configuration passed to every run; a request's own values win.
     """
 

@@ -249,7 +249,7 @@ def _rejected(state: ModelState, line: _Line) -> ModelState:
 def _cancelled(state: ModelState, line: _Line) -> ModelState:
     if line.data["job_id"] not in state.jobs:  # the job was asked for, and not opened yet
         return replace(state, start=None)
-    return _with_job(state, line, cancelled_by=line.actor)
+    return _with_job(state, line, cancelled_by=line.actor, cancel_reason=line.data["reason"])
 
 
 def _rollback_asked(state: ModelState, line: _Line) -> ModelState:

@@ -23,7 +23,7 @@ from ..ports.metrics import MetricSource
 from ..ports.notifier import Notifier
 from ..ports.predictor import Predictor
 from ..ports.scorer import Scorer
-from .settings import Secrets, Settings
+from .settings import SECRET_VARIABLES, Secrets, Settings
 
 _instances = itertools.count(1)
 
@@ -59,6 +59,7 @@ def _compute(settings: Settings) -> Any:
         max_parallel=compute.max_parallel,
         grace_seconds=compute.grace_seconds,
         base=settings.base,
+        withheld=SECRET_VARIABLES,
     )
 
 

@@ -199,6 +199,10 @@ class Secrets(BaseSettings):
     prometheus_token: SecretStr | None = None
 
 
+SECRET_VARIABLES = tuple(f"AUTORETRAIN_{name.upper()}" for name in Secrets.model_fields)
+"""Environment variables that hold secrets; no run of ours or of the user's gets them."""
+
+
 def load_settings(path: str | Path | None = None) -> Settings:
     """Read and check the settings.
 

@@ -24,6 +24,9 @@ _Told = tuple[datetime, str, Mapping[str, Any]]
 _SILENCE = 10
 """A pause of so many usual distances between looks is a gap: nobody looked, so nothing is known."""
 
+_SAME_LOOK = 60
+"""Seconds below which two looks count as one when the usual distance is measured."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -68,7 +71,10 @@ class Series:
         """Times between two looks of which nothing is known: the first saw nothing, or nobody looked."""
         pairs = list(zip(self.samples, self.samples[1:], strict=False))
         steps = [(after.at - before.at).total_seconds() for before, after in pairs]
-        longest = _SILENCE * median(steps) if steps else math.inf
+        regular = [
+            step for step in steps if step >= _SAME_LOOK
+        ]  # a tick may look again after a job has ended
+        longest = _SILENCE * median(regular) if regular else math.inf
         return tuple(
             (before.at, after.at)
             for (before, after), step in zip(pairs, steps, strict=True)

@@ -507,6 +507,12 @@ class TestSurroundings:
         found = self._environment(compute)
         assert (found["DATABASE_PASSWORD"], found["GIVEN"]) == ("secret", "1")
 
+    def test_what_is_withheld_is_never_inherited(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("WEBHOOK", "secret")
+        assert "WEBHOOK" not in self._environment(SubprocessCompute(tmp_path, withheld=["WEBHOOK"]))
+
     def test_it_is_not_inherited_when_not_wanted(
         self, compute: SubprocessCompute, monkeypatch: pytest.MonkeyPatch
     ) -> None:

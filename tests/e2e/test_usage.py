@@ -10,6 +10,7 @@ import pytest
 from autoretrain.entrypoints.pipeline import AutoRetrainPipeline
 from autoretrain.entrypoints.project import MODEL, create
 from autoretrain.ports.errors import ConfigurationError
+
 from services import ROOT
 
 
