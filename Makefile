@@ -26,10 +26,10 @@ lint: $(LINKED) ## Style, types and who may import whom
 	$(BIN)/lint-imports
 
 test: lint ## All a developer needs before a commit: lint, tests, coverage of the domain
-	$(BIN)/pytest -n 2 -m "not slow" --cov --cov-report=term --cov-fail-under=95
+	$(BIN)/pytest -n 3 --dist loadgroup -m "not slow" --cov --cov-report=term --cov-fail-under=95
 
 test-full: $(LINKED) ## What make test leaves out: long sweeps and replays
-	$(BIN)/pytest -n 2 -m slow
+	$(BIN)/pytest -n 3 --dist loadgroup -m slow
 
 demo: $(LINKED) ## A fleet's life in minutes: champion, drift, retraining, promotion, rejection, rollback
 	$(BIN)/autoretrain demo

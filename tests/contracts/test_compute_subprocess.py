@@ -521,11 +521,9 @@ class TestSurroundings:
         assert "DATABASE_PASSWORD" not in found
         assert (found["PATH"], found["GIVEN"]) == (os.environ["PATH"], "1")
 
-    def test_the_working_directory(
-        self, compute: SubprocessCompute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_working_directory(self, directory: Path, tmp_path: Path) -> None:
         (tmp_path / "project").mkdir()
-        monkeypatch.chdir(tmp_path)
+        compute = SubprocessCompute(directory, base=tmp_path)
         show = "import os; print(os.getcwd())"
         compute.submit(python(show, key="named", directory="project"))
         compute.submit(python(show, key="own"))

@@ -299,7 +299,7 @@ class TestCancelled:
     def test_ends_at_once_when_nothing_runs(self, story: Story, seen: Seen) -> None:
         plan = self.cancelled(story).sees(seen)
         assert plan.act is None
-        assert ended(story) == (JobStatus.CANCELLED, "cancelled by ann")
+        assert ended(story) == (JobStatus.CANCELLED, "cancelled by ann: wrong data")
 
     @pytest.mark.parametrize("state", [RunState.PENDING, RunState.RUNNING])
     def test_ends_the_run_first(self, state: RunState) -> None:
@@ -312,6 +312,6 @@ class TestCancelled:
     def test_ends_when_the_run_has(self, state: RunState) -> None:
         story = self.cancelled(Story().serving().opened().running())
         story.sees(RunSeen(RunStatus(state), TWO if state is RunState.SUCCEEDED else None))
-        assert ended(story) == (JobStatus.CANCELLED, "cancelled by ann")
+        assert ended(story) == (JobStatus.CANCELLED, "cancelled by ann: wrong data")
         assert story.state.last_job is not None
         assert story.state.last_job.candidate is None

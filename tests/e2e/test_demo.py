@@ -44,74 +44,72 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Toured:
     return Toured(directory, page, "\n".join(lines))
 
 
-def test_a_worse_plant_is_noticed_and_answered_by_a_promotion(fleet: Toured) -> None:
-    early, late = fleet.jobs("GL-001", TriggerType.PERFORMANCE)
-    assert "is below the threshold" in early.reason
-    assert not early.deployed  # it was trained on rows from before the change
-    assert late.deployed
-    assert late.improvement_pct is not None and late.improvement_pct >= 0.05  # noqa: PT018
+@pytest.mark.slow
+@pytest.mark.xdist_group("demo")
+class TestFleet:
+    """One life of minutes, looked at from every side."""
 
+    def test_a_worse_plant_is_noticed_and_answered_by_a_promotion(self, fleet: Toured) -> None:
+        early, late = fleet.jobs("GL-001", TriggerType.PERFORMANCE)
+        assert "is below the threshold" in early.reason
+        assert not early.deployed  # it was trained on rows from before the change
+        assert late.deployed
+        assert late.improvement_pct is not None and late.improvement_pct >= 0.05  # noqa: PT018
 
-def test_drift_leads_to_a_rejection_while_the_champion_is_as_good(fleet: Toured) -> None:
-    (job,) = fleet.jobs("GL-002", TriggerType.DRIFT)
-    assert "PSI of feed_kg_s" in job.reason
-    assert not job.deployed
-    assert job.decision is not None
-    assert (job.decision.rule, "asked for" in job.decision.reason) == (SEED_POINT, True)
+    def test_drift_leads_to_a_rejection_while_the_champion_is_as_good(self, fleet: Toured) -> None:
+        (job,) = fleet.jobs("GL-002", TriggerType.DRIFT)
+        assert "PSI of feed_kg_s" in job.reason
+        assert not job.deployed
+        assert job.decision is not None
+        assert (job.decision.rule, "asked for" in job.decision.reason) == (SEED_POINT, True)
 
+    def test_a_first_champion_serves_by_approval_and_the_schedule_takes_over(self, fleet: Toured) -> None:
+        (first,) = fleet.jobs("GL-003", TriggerType.MANUAL)
+        assert first.deployed
+        assert first.approval is not None
+        assert first.approval.actor == "operator"
+        scheduled = fleet.jobs("GL-003", TriggerType.SCHEDULED)
+        assert len(scheduled) >= 2
+        assert all(job.outcome for job in scheduled)
 
-def test_a_first_champion_serves_by_approval_and_the_schedule_takes_over(fleet: Toured) -> None:
-    (first,) = fleet.jobs("GL-003", TriggerType.MANUAL)
-    assert first.deployed
-    assert first.approval is not None
-    assert first.approval.actor == "operator"
-    scheduled = fleet.jobs("GL-003", TriggerType.SCHEDULED)
-    assert len(scheduled) >= 2
-    assert all(job.outcome for job in scheduled)
+    def test_the_operator_takes_the_champion_back_and_it_is_quarantined(self, fleet: Toured) -> None:
+        state = fleet.state("GL-001")
+        (promoted,) = (job for job in state.jobs.values() if job.deployed)
+        assert promoted.candidate is not None
+        assert promoted.rolled_back_at is not None
+        assert state.quarantined == {promoted.candidate.digest: promoted.candidate.version}
+        assert state.champion is not None
+        assert state.champion.version.version != promoted.candidate.version
+        assert state.verdicts["performance"]["answer"] == "no"  # the decoked plant is as it was
 
+    def test_what_was_said_tells_the_whole_story(self, fleet: Toured) -> None:
+        assert "accuracy is unknown: the champion only just serves" in " ".join(fleet.said.split())
+        for words in (
+            "plant: coke on the tubes",
+            "operator approves",
+            "rolled back to version 1",
+            "Audit: every",
+        ):
+            assert words in fleet.said
+        assert "\x1b" not in fleet.said  # a pipe gets no colours
 
-def test_the_operator_takes_the_champion_back_and_it_is_quarantined(fleet: Toured) -> None:
-    state = fleet.state("GL-001")
-    (promoted,) = (job for job in state.jobs.values() if job.deployed)
-    assert promoted.candidate is not None
-    assert promoted.rolled_back_at is not None
-    assert state.quarantined == {promoted.candidate.digest: promoted.candidate.version}
-    assert state.champion is not None
-    assert state.champion.version.version != promoted.candidate.version
-    assert state.verdicts["performance"]["answer"] == "no"  # the decoked plant is as it was
+    def test_the_project_that_is_left_is_whole_and_lies_in_the_past(self, fleet: Toured) -> None:
+        installation = Installation(fleet.directory)
+        assert installation.faults() == []
+        assert [state.open_job for state in installation.states()] == [None] * 3
+        assert list(load_settings(fleet.directory).models) == ["GL-001", "GL-002", "GL-003"]
+        closed = [job.completed_at for state in installation.states() for job in state.jobs.values()]
+        assert all(NOW - timedelta(days=35) < at < NOW for at in closed if at is not None)
 
+    def test_the_page_shows_every_agent(self, fleet: Toured) -> None:
+        text = fleet.page.read_text(encoding="utf-8")
+        assert all(agent in text for agent in ("GL-001", "GL-002", "GL-003"))
 
-def test_what_was_said_tells_the_whole_story(fleet: Toured) -> None:
-    assert "accuracy is unknown: the champion only just serves" in " ".join(fleet.said.split())
-    for words in (
-        "plant: coke on the tubes",
-        "operator approves",
-        "rolled back to version 1",
-        "Audit: every",
-    ):
-        assert words in fleet.said
-    assert "\x1b" not in fleet.said  # a pipe gets no colours
-
-
-def test_the_project_that_is_left_is_whole_and_lies_in_the_past(fleet: Toured) -> None:
-    installation = Installation(fleet.directory)
-    assert installation.faults() == []
-    assert [state.open_job for state in installation.states()] == [None] * 3
-    assert list(load_settings(fleet.directory).models) == ["GL-001", "GL-002", "GL-003"]
-    closed = [job.completed_at for state in installation.states() for job in state.jobs.values()]
-    assert all(NOW - timedelta(days=35) < at < NOW for at in closed if at is not None)
-
-
-def test_the_page_shows_every_agent(fleet: Toured) -> None:
-    text = fleet.page.read_text(encoding="utf-8")
-    assert all(agent in text for agent in ("GL-001", "GL-002", "GL-003"))
-
-
-def test_a_second_demo_leaves_the_project_alone(fleet: Toured) -> None:
-    before = (fleet.directory / "autoretrain.toml").read_bytes()
-    with pytest.raises(ConfigurationError, match=r"directory = .*holds a project already.*--directory"):
-        demo.run(fleet.directory, now=NOW)
-    assert (fleet.directory / "autoretrain.toml").read_bytes() == before
+    def test_a_second_demo_leaves_the_project_alone(self, fleet: Toured) -> None:
+        before = (fleet.directory / "autoretrain.toml").read_bytes()
+        with pytest.raises(ConfigurationError, match=r"directory = .*holds a project already.*--directory"):
+            demo.run(fleet.directory, now=NOW)
+        assert (fleet.directory / "autoretrain.toml").read_bytes() == before
 
 
 # -- the user's own table ---------------------------------------------------------------------------------

@@ -68,6 +68,7 @@ def assert_in_order(text: str, patterns: Sequence[str]) -> None:
         at = found.end()
 
 
+@pytest.mark.slow
 def test_regressor(tmp_path: Path) -> None:
     project, first = champion_of("regressor", tmp_path)
     assert re.search(r"mae \d+\.\d+, .*r2 0\.9", first)
@@ -93,6 +94,7 @@ def test_classifier(tmp_path: Path) -> None:
     assert "all whole" in autoretrain("audit", "verify", cwd=project)
 
 
+@pytest.mark.slow
 def test_seed_errors(tmp_path: Path) -> None:
     printed = seed_script("07_errors.py", tmp_path)
     assert_in_order(

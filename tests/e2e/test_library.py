@@ -212,7 +212,7 @@ class TestJobs:
         job_id = pipeline.start_retrain_job(MODEL)
         pipeline.cancel(job_id, "a mistake")
         job = pipeline.wait(job_id, timeout=10)
-        assert (job.status, job.error_message) == (JobStatus.CANCELLED, "cancelled by ann")
+        assert (job.status, job.error_message) == (JobStatus.CANCELLED, "cancelled by ann: a mistake")
         with pytest.raises(Refused, match="is cancelled; there is nothing to cancel"):
             pipeline.cancel(job_id)
         assert place.serving == "1"

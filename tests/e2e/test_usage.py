@@ -14,6 +14,9 @@ from autoretrain.ports.errors import ConfigurationError
 from services import ROOT
 
 
+pytestmark = pytest.mark.xdist_group("usage")  # one project, made once
+
+
 def snippets() -> list[str]:
     page = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
     inside = page.split("<!-- snippets: begin -->")[1].split("<!-- snippets: end -->")[0]
