@@ -13,7 +13,6 @@ from autoretrain.ports.errors import ConfigurationError
 
 from services import ROOT
 
-
 pytestmark = pytest.mark.xdist_group("usage")  # one project, made once
 
 
