@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from autoretrain.domain.config import TriggerConfig as TriggerConfig
     from autoretrain.domain.jobs import JobStatus as JobStatus
     from autoretrain.domain.jobs import RetrainingJob as RetrainingJob
-    from autoretrain.domain.jobs import TriggerType as TriggerType
+    from autoretrain.domain.trigger_types import TriggerType as TriggerType
     from autoretrain.domain.validation import ValidationResult as ValidationResult
     from autoretrain.entrypoints.pipeline import AutoRetrainPipeline as AutoRetrainPipeline
     from autoretrain.entrypoints.training import training_job as training_job
@@ -28,7 +28,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AutoRetrainPipeline": ("entrypoints.pipeline", "AutoRetrainPipeline"),
     "TriggerConfig": ("domain.config", "TriggerConfig"),
-    "TriggerType": ("domain.jobs", "TriggerType"),
+    "TriggerType": ("domain.trigger_types", "TriggerType"),
     "JobStatus": ("domain.jobs", "JobStatus"),
     "RetrainingJob": ("domain.jobs", "RetrainingJob"),
     "RetariningJob": ("domain.jobs", "RetrainingJob"),  # the spelling of the first design document

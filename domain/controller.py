@@ -23,12 +23,13 @@ from ..ports.tracking import TrainingContext
 from ..ports.values import Pending
 from .decide import decide
 from .idle import situation_of
-from .jobs import RetrainingJob, TriggerType
+from .jobs import RetrainingJob
 from .notices import notices_of
 from .plan import RETRY, Act, CancelRun, Phase, Plan, Seen, SetChampion, SubmitTraining, Trouble, phase_of
 from .sealing import Draft, canonical, digest_of, plain, seal
 from .spec import ModelSpec
 from .state import ModelState, fold
+from .trigger_types import TriggerType
 from .triggers import Rule, is_pending
 from .verdict import Verdict, unknown
 from .world import CustomTrigger, Ports, Tally, World

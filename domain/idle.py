@@ -11,12 +11,12 @@ from typing import Any
 from ..ports.metrics import MetricWindow
 from ..ports.registry import ModelVersion
 from ..ports.values import TimeWindow
-from .jobs import TriggerType
 from .plan import POLL, RETRY, IdleSeen, Plan, Trouble
 from .schedule import next_slot
 from .sealing import Draft
 from .spec import ModelSpec
 from .state import Champion, ModelState
+from .trigger_types import TriggerType
 from .triggers import ManualRule, Observations, Rule, ScheduleRule, Situation, is_pending
 from .verdict import Verdict, unknown
 

@@ -13,17 +13,8 @@ from ..ports.errors import Permanent
 from ..ports.registry import ModelVersion
 from ..ports.values import TimeWindow
 from .promotion import Decision
+from .trigger_types import TriggerType
 from .validation import ValidationResult
-
-
-class TriggerType(Enum):
-    """What can propose a retraining."""
-
-    PERFORMANCE = "performance_degradation"
-    DRIFT = "data_drift"
-    SCHEDULED = "scheduled"
-    MANUAL = "manual"
-    CUSTOM = "custom"
 
 
 class JobStatus(Enum):

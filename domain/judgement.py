@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .jobs import Approval, RetrainingJob, TriggerType
+from .jobs import Approval, RetrainingJob
 from .promotion import APPROVAL, FIRST_CHAMPION, SAFETY, Decision, Outcome, compare
 from .spec import DIRECTIONS, ModelSpec
 from .state import ModelState
+from .trigger_types import TriggerType
 from .validation import ValidationResult
 
 

@@ -9,11 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ..ports.scorer import ScoringTask
 from .config import TriggerConfig
-from .jobs import TriggerType
 from .promotion import POLICIES
 from .sealing import digest_of
+from .trigger_types import TriggerType
 from .triggers import CustomRule, DriftRule, ManualRule, PerformanceRule, Rule, ScheduleRule, parse_rule
-from .validation import ACCURACY_FLOOR
+
+ACCURACY_FLOOR = 0.85
+"""No classifier below this accuracy is ever promoted. Configuration may raise it, never lower it."""
 
 DIRECTIONS: dict[str, Literal["up", "down"]] = {
     **dict.fromkeys(("accuracy", "precision", "recall", "f1", "roc_auc", "r2"), "up"),

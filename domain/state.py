@@ -36,9 +36,10 @@ from ..ports.errors import Permanent
 from ..ports.ledger import ENTRY_VERSION, Entry
 from ..ports.registry import ModelVersion
 from .codec import decision_of, snapshot_of, time_of, validation_of, version_of, window_of
-from .jobs import Approval, JobStatus, RetrainingJob, TriggerType
+from .jobs import Approval, JobStatus, RetrainingJob
 from .promotion import improvement
 from .sealing import Head, load
+from .trigger_types import TriggerType
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from ..ports.drift import DriftReport
 from ..ports.metrics import MetricQuery, MetricWindow
 from ..ports.registry import ModelVersion
 from ..ports.values import Pending, TimeWindow
-from .jobs import TriggerType
 from .schedule import latest_slot
+from .trigger_types import TriggerType
 from .verdict import Verdict, no, unknown, yes
 
 

@@ -17,9 +17,6 @@ from .verdict import Verdict, no, unknown, yes
 if TYPE_CHECKING:
     from .spec import ModelSpec
 
-ACCURACY_FLOOR = 0.85
-"""No classifier below this accuracy is ever promoted. Configuration may raise it, never lower it."""
-
 
 @dataclass(frozen=True, slots=True)
 class ValidationResult:

@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 
 from ..domain.controller import Controller
 from ..domain.idle import windows_of
-from ..domain.jobs import JobStatus, RetrainingJob, TriggerType
+from ..domain.jobs import JobStatus, RetrainingJob
 from ..domain.sealing import Draft
 from ..domain.state import ModelState, StartRequest
+from ..domain.trigger_types import TriggerType
 from ..domain.verdict import Verdict
 from ..domain.world import Ports
 from ..ports.errors import LeaseLost, Refused, Temporary, UnknownJob

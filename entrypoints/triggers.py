@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from ..domain.jobs import TriggerType
-
-if TYPE_CHECKING:
-    from .pipeline import AutoRetrainPipeline
+from ..domain.trigger_types import TriggerType
+from ..domain.verdict import Verdict
 
 
 class RetrainingTrigger(ABC):
@@ -40,12 +38,20 @@ class RetrainingTrigger(ABC):
         """What kind of trigger it is; jobs it starts are recorded under it."""
 
 
+class Judge(Protocol):
+    """What our triggers ask: an ``AutoRetrainPipeline`` is one."""
+
+    def judge(self, model_name: str, trigger: str | None = None) -> Verdict:
+        """Return the verdict of one trigger on a model."""
+        ...
+
+
 class _BuiltIn(RetrainingTrigger):
     """A trigger of ours, bound to a pipeline's sources, settings and clock."""
 
     type: TriggerType
 
-    def __init__(self, pipeline: AutoRetrainPipeline) -> None:
+    def __init__(self, pipeline: Judge) -> None:
         self._pipeline = pipeline
 
     def should_retrain(self, model_name: str) -> tuple[bool, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .context import Session, pass_session
+from .context import Invocation, pass_invocation
 from .jobs import reason_option
 from .progress import waiting
 
@@ -13,13 +13,13 @@ from .progress import waiting
 @click.argument("model")
 @click.option("--to", metavar="VERSION", help="Version to go back to.  [default: the last that served]")
 @reason_option
-@pass_session
-def rollback(session: Session, model: str, to: str | None, reason: str) -> None:
+@pass_invocation
+def rollback(invocation: Invocation, model: str, to: str | None, reason: str) -> None:
     """Take the champion of MODEL back.
 
     The version withdrawn does not come back without ``override release``.
     """
-    pipeline = session.pipeline()
+    pipeline = invocation.pipeline()
     with waiting(f"rollback of {model}"):
         serving = pipeline.rollback(model, reason, to=to)
     click.echo(f"version {serving} of {model} serves")
@@ -33,10 +33,10 @@ def override() -> None:
 @override.command()
 @click.argument("model")
 @reason_option
-@pass_session
-def adopt(session: Session, model: str, reason: str) -> None:
+@pass_invocation
+def adopt(invocation: Invocation, model: str, reason: str) -> None:
     """Accept the champion of MODEL as somebody else set it, which ends a conflict."""
-    session.pipeline().adopt_champion(model, reason)
+    invocation.pipeline().adopt_champion(model, reason)
     click.echo(f"recorded; the champion of {model} is adopted at the next look")
 
 
@@ -44,8 +44,8 @@ def adopt(session: Session, model: str, reason: str) -> None:
 @click.argument("model")
 @click.argument("version")
 @reason_option
-@pass_session
-def release(session: Session, model: str, version: str, reason: str) -> None:
+@pass_invocation
+def release(invocation: Invocation, model: str, version: str, reason: str) -> None:
     """Let VERSION of MODEL, which was rolled back, come into question again."""
-    session.pipeline().release_version(model, version, reason)
+    invocation.pipeline().release_version(model, version, reason)
     click.echo(f"version {version} of {model} may serve again")

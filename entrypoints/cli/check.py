@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .context import Session, pass_session
+from .context import Invocation, pass_invocation
 from .output import json_option, print_json
 from .progress import waiting
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     help="Wait so long at most for observations that are being computed.",
 )
 @json_option
-@pass_session
-def check(session: Session, model: str | None, timeout: float, as_json: bool) -> None:
+@pass_invocation
+def check(invocation: Invocation, model: str | None, timeout: float, as_json: bool) -> None:
     """Say whether to retrain MODEL, or any, and why.
 
     Starts nothing.
     Exit code 0 whenever there is an answer: yes, no or unknown.
     """
-    pipeline = session.pipeline()
+    pipeline = invocation.pipeline()
     models = sorted(pipeline.settings.models) if model is None else [model]
     rows = []
     for name in models:

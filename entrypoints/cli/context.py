@@ -15,7 +15,7 @@ _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
 @dataclass
-class Session:
+class Invocation:
     """One call of the program.
 
     Attributes:
@@ -67,5 +67,5 @@ class Session:
         logging.getLogger("autoretrain").setLevel(levels[min(self.verbose, 2)])
 
 
-pass_session = click.make_pass_decorator(Session)
-"""Hands a command its ``Session`` as the first argument."""
+pass_invocation = click.make_pass_decorator(Invocation)
+"""Hands a command its ``Invocation`` as the first argument."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import click
 
-from .context import Session, pass_session
+from .context import Invocation, pass_invocation
 from .output import json_option, print_json
 from .progress import waiting
 
 
 @click.command()
 @json_option
-@pass_session
-def doctor(session: Session, as_json: bool) -> None:
+@pass_invocation
+def doctor(invocation: Invocation, as_json: bool) -> None:
     """Say what stands in the way, and what to do.
 
     Checks settings, state directory, ledger, MLflow, metrics, data and training commands.
@@ -21,10 +21,10 @@ def doctor(session: Session, as_json: bool) -> None:
     """
     from ..doctor import examine
 
-    session.log()
+    invocation.log()
     findings = []
     with waiting("looking"):
-        findings = examine(session.settings)
+        findings = examine(invocation.settings)
     if as_json:
         print_json(findings)
     for finding in () if as_json else findings:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .look import standing
+from .job_summary import standing
 from .output import minute, print_json
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .context import Session, pass_session
-from .look import standing
+from .context import Invocation, pass_invocation
+from .job_summary import standing
 from .progress import waiting
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ class Parameter(click.ParamType[Any]):
 @reason_option
 @click.option("--wait", "and_wait", is_flag=True, help="Wait until it ended, or waits for approval.")
 @timeout_option
-@pass_session
+@pass_invocation
 def start(
-    session: Session,
+    invocation: Invocation,
     model: str,
     parameters: tuple[tuple[str, Any], ...],
     reason: str,
@@ -64,7 +64,7 @@ def start(
     timeout: float,
 ) -> None:
     """Start a retraining of MODEL; prints the job's identity."""
-    pipeline = session.pipeline()
+    pipeline = invocation.pipeline()
     job_id = pipeline.start_retrain_job(model, dict(parameters), reason=reason)
     click.echo(job_id)
     if and_wait:
@@ -74,10 +74,10 @@ def start(
 @click.command()
 @click.argument("job")
 @timeout_option
-@pass_session
-def wait(session: Session, job: str, timeout: float) -> None:
+@pass_invocation
+def wait(invocation: Invocation, job: str, timeout: float) -> None:
     """Wait until JOB has ended, or waits for approval. Exit code 2 when it failed or was cancelled."""
-    _follow(session.pipeline(), _whole(session, job), timeout)
+    _follow(invocation.pipeline(), _whole(invocation, job), timeout)
 
 
 @click.command()
@@ -87,10 +87,12 @@ def wait(session: Session, job: str, timeout: float) -> None:
     "--min-improvement", type=float, metavar="X", help="Promote only if it improves by this; 0.05 is 5 %."
 )
 @click.option("--override", is_flag=True, help="Also let a version back that was rolled back.")
-@pass_session
-def approve(session: Session, job: str, reason: str, min_improvement: float | None, override: bool) -> None:
+@pass_invocation
+def approve(
+    invocation: Invocation, job: str, reason: str, min_improvement: float | None, override: bool
+) -> None:
     """Let the candidate of JOB serve; floor and validation still hold."""
-    pipeline, job_id = session.pipeline(), _whole(session, job)
+    pipeline, job_id = invocation.pipeline(), _whole(invocation, job)
     pipeline.approve(job_id, reason, min_improvement=min_improvement, override=override)
     _outcome(pipeline, job_id, "approval")
 
@@ -98,10 +100,10 @@ def approve(session: Session, job: str, reason: str, min_improvement: float | No
 @click.command()
 @click.argument("job")
 @click.option("--reason", required=True, metavar="TEXT", help="Why, for the record.")
-@pass_session
-def reject(session: Session, job: str, reason: str) -> None:
+@pass_invocation
+def reject(invocation: Invocation, job: str, reason: str) -> None:
     """Refuse the candidate of JOB."""
-    pipeline, job_id = session.pipeline(), _whole(session, job)
+    pipeline, job_id = invocation.pipeline(), _whole(invocation, job)
     pipeline.reject(job_id, reason)
     _outcome(pipeline, job_id, "rejection")
 
@@ -109,17 +111,17 @@ def reject(session: Session, job: str, reason: str) -> None:
 @click.command()
 @click.argument("job")
 @reason_option
-@pass_session
-def cancel(session: Session, job: str, reason: str) -> None:
+@pass_invocation
+def cancel(invocation: Invocation, job: str, reason: str) -> None:
     """End JOB before its outcome."""
-    pipeline, job_id = session.pipeline(), _whole(session, job)
+    pipeline, job_id = invocation.pipeline(), _whole(invocation, job)
     pipeline.cancel(job_id, reason)
     _outcome(pipeline, job_id, "cancellation")
 
 
-def _whole(session: Session, prefix: str) -> str:
+def _whole(invocation: Invocation, prefix: str) -> str:
     """The whole identity of a job."""
-    return session.installation().find_job(prefix)[1]
+    return invocation.installation().find_job(prefix)[1]
 
 
 def _follow(pipeline: AutoRetrainPipeline, job_id: str, timeout: float) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .context import Session, pass_session
+from .context import Invocation, pass_invocation
+from .job_summary import standing, summary_of
 from .output import counted, json_option, minute, percent, print_columns, print_json
 
 if TYPE_CHECKING:
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 @click.argument("model", required=False)
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1), help="At most so many.")
 @json_option
-@pass_session
-def jobs(session: Session, model: str | None, limit: int, as_json: bool) -> None:
+@pass_invocation
+def jobs(invocation: Invocation, model: str | None, limit: int, as_json: bool) -> None:
     """List jobs, newest first; of all models, or of MODEL."""
-    installation = session.installation()
+    installation = invocation.installation()
     states = installation.states() if model is None else [installation.state(model)]
     found = [job for state in states for job in state.jobs.values()]
     found.sort(key=lambda job: (job.created_at, job.job_id), reverse=True)
@@ -42,13 +43,13 @@ def jobs(session: Session, model: str | None, limit: int, as_json: bool) -> None
 @click.command()
 @click.argument("job_or_model")
 @json_option
-@pass_session
-def show(session: Session, job_or_model: str, as_json: bool) -> None:
+@pass_invocation
+def show(invocation: Invocation, job_or_model: str, as_json: bool) -> None:
     """Explain a job as a timeline, or say how a model stands.
 
     A job may be named by the beginning of its identity, when no other job begins so.
     """
-    installation = session.installation()
+    installation = invocation.installation()
     if job_or_model in installation.models():
         from .model_view import show_model
 
@@ -66,15 +67,15 @@ def audit() -> None:
 
 @audit.command()
 @json_option
-@pass_session
-def verify(session: Session, as_json: bool) -> None:
+@pass_invocation
+def verify(invocation: Invocation, as_json: bool) -> None:
     """Check that no entry of the ledger was edited or lost.
 
     Names the first bad entry of every stream.
 
     Exit code 2 when one was found.
     """
-    installation = session.installation()
+    installation = invocation.installation()
     faults = installation.faults()
     if as_json:
         print_json(faults)
@@ -84,39 +85,6 @@ def verify(session: Session, as_json: bool) -> None:
         entries = sum(state.head.seq for state in installation.states())
         click.echo(f"all whole: {counted(entries, 'entry', 'entries')}")
     click.get_current_context().exit(2 if faults else 0)
-
-
-def summary_of(job: RetrainingJob) -> dict[str, Any]:
-    """The keys of a job in a list; the same for every job."""
-    return {
-        "job_id": job.job_id,
-        "model": job.model_name,
-        "trigger": job.trigger_type,
-        "status": job.status,
-        "created_at": job.created_at,
-        "completed_at": job.completed_at,
-        "candidate": job.candidate.version if job.candidate else None,
-        "improvement": job.improvement_pct,
-        "decision": job.decision.outcome if job.decision else None,
-        "deployed": job.deployed,
-        "awaiting_until": job.awaiting_until,
-        "rolled_back_at": job.rolled_back_at,
-        "reason": job.reason,
-        "outcome": standing(job),
-    }
-
-
-def standing(job: RetrainingJob) -> str:
-    """How a job ended, or what it waits for; empty while it simply goes on."""
-    if not job.is_open:
-        promoted = f"version {job.candidate.version} promoted: " if job.deployed and job.candidate else ""
-        taken_back = f"; rolled back {minute(job.rolled_back_at)}" if job.rolled_back_at else ""
-        return f"{promoted}{job.outcome}{taken_back}"
-    if job.cancelled_by:
-        return f"being cancelled, asked by {job.cancelled_by}"
-    if job.awaiting_until and job.approval is None:
-        return f"waits for approval until {minute(job.awaiting_until)}"
-    return f"waits: {job.stalled}" if job.stalled else ""
 
 
 def _requested(state: ModelState) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import click
 
 from ... import __version__
 from ...ports.errors import AutoRetrainError, Temporary
-from .context import Session, pass_session
+from .context import Invocation, pass_invocation
 
 TRY_AGAIN, CHANGE_SOMETHING, INTERRUPTED = 1, 2, 130
 
@@ -64,10 +64,10 @@ class LazyGroup(click.Group):
 @click.option("--actor", metavar="NAME", help="Who asks, for the record.  [default: your user name]")
 @click.option("-v", "--verbose", count=True, help="Say more; -vv shows tracebacks, too.")
 @click.version_option(__version__, message="%(prog)s %(version)s")
-@pass_session
-def cli(session: Session, settings: str | None, actor: str | None, verbose: int) -> None:
+@pass_invocation
+def cli(invocation: Invocation, settings: str | None, actor: str | None, verbose: int) -> None:
     """Watch models in production, retrain them, judge the candidates, promote them or say why not."""
-    session.settings, session.actor, session.verbose = settings, actor, verbose
+    invocation.settings, invocation.actor, invocation.verbose = settings, actor, verbose
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -82,16 +82,16 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         SystemExit: Whoever read standard output has gone; click ends quietly then, with 1.
     """
-    session = Session()
+    invocation = Invocation()
     try:
-        code = cli.main(list(arguments), prog_name="autoretrain", standalone_mode=False, obj=session)
+        code = cli.main(list(arguments), prog_name="autoretrain", standalone_mode=False, obj=invocation)
     except click.ClickException as error:
         error.show()
         return CHANGE_SOMETHING
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except Exception as error:
-        return _report(error, with_traceback=session.verbose > 1)
+        return _report(error, with_traceback=invocation.verbose > 1)
     return code if isinstance(code, int) else 0
 
 

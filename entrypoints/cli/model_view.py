@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .look import standing, summary_of
+from .job_summary import standing, summary_of
 from .output import minute, print_facts, print_json
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .context import Session, pass_session
+from .context import Invocation, pass_invocation
 
 directory_type = click.Path(file_okay=False, path_type=Path)
 
@@ -34,9 +34,9 @@ def init(directory: Path) -> None:
 @click.option("--time", metavar="COLUMN", help="Its time column.  [default: hourly stamps, in file order]")
 @click.option("--directory", type=directory_type, default="demo-project", show_default=True, help="Where.")
 @click.option("--open/--no-open", "open_page", default=True, show_default=True, help="Open its page.")
-@pass_session
+@pass_invocation
 def demo(
-    session: Session,
+    invocation: Invocation,
     patterns: tuple[str, ...],
     more: tuple[str, ...],
     label: str | None,
@@ -50,7 +50,7 @@ def demo(
     """
     from .. import demo as tour
 
-    session.log()
+    invocation.log()
     # A shell that expands the glob itself leaves all files but the first as arguments.
     files = [name for pattern in (*patterns, *more) for name in sorted(glob(pattern)) or [pattern]]
     tour.run(directory, csv=files, label=label, time=time, open_page=open_page, echo=click.echo)

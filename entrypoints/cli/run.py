@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .context import Session, pass_session
+from .context import Invocation, pass_invocation
 from .output import counted
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     help="Address of /metrics and /healthz; port 0 takes a free one, '' none.  [default: the settings' "
     "controller.listen; none with --once and --until-idle]",
 )
-@pass_session
-def run(session: Session, once: bool, until_idle: bool, listen: str | None) -> None:
+@pass_invocation
+def run(invocation: Invocation, once: bool, until_idle: bool, listen: str | None) -> None:
     """Watch the fleet, until SIGTERM or Ctrl-C.
 
     Looks, retrains, judges, promotes or says why not.
@@ -43,9 +43,9 @@ def run(session: Session, once: bool, until_idle: bool, listen: str | None) -> N
 
     if once and until_idle:
         raise click.UsageError("--once and --until-idle exclude one another")
-    session.log(quiet=False)
+    invocation.log(quiet=False)
     telemetry = PrometheusTelemetry()
-    pipeline = session.pipeline("run", telemetry=telemetry)
+    pipeline = invocation.pipeline("run", telemetry=telemetry)
     if listen is None:
         listen = "" if once or until_idle else pipeline.settings.controller.listen
     with ExitStack() as stack:

@@ -7,7 +7,8 @@ import uuid
 from pathlib import Path
 
 from ...domain.controller import training_environment
-from ...domain.jobs import JobStatus, RetrainingJob, TriggerType
+from ...domain.jobs import JobStatus, RetrainingJob
+from ...domain.trigger_types import TriggerType
 from ...domain.world import Ports
 from ...ports.compute import RunRequest, RunState, RunStatus
 from ...ports.data import SnapshotRequest

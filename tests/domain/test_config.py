@@ -8,8 +8,8 @@ from domain_world import spec_of
 from pydantic import ValidationError
 
 from autoretrain.domain.config import TriggerConfig
-from autoretrain.domain.jobs import TriggerType
 from autoretrain.domain.spec import ModelSpec, PromotionSpec, TrainingSpec
+from autoretrain.domain.trigger_types import TriggerType
 from autoretrain.domain.triggers import DriftRule, ManualRule, PerformanceRule, ScheduleRule
 
 REGRESSOR: dict[str, Any] = {

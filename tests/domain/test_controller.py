@@ -24,9 +24,10 @@ from autoretrain.adapters.memory import (
     Row,
 )
 from autoretrain.domain.controller import Controller
-from autoretrain.domain.jobs import JobStatus, TriggerType
+from autoretrain.domain.jobs import JobStatus
 from autoretrain.domain.requests import ask_approve, ask_cancel, ask_rollback, ask_start
 from autoretrain.domain.sealing import Draft, seal, verify
+from autoretrain.domain.trigger_types import TriggerType
 from autoretrain.domain.verdict import Verdict
 from autoretrain.domain.world import Ports
 from autoretrain.ports.compute import RunRequest, RunState, RunStatus

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoretrain.domain.idle import job_id_for, windows_of
-from autoretrain.domain.jobs import TriggerType
 from autoretrain.domain.plan import POLL, RETRY, ChampionSeen, IdleSeen, Trouble
 from autoretrain.domain.requests import ask_adopt, ask_rollback, ask_start
 from autoretrain.domain.sealing import load
+from autoretrain.domain.trigger_types import TriggerType
 from autoretrain.ports.values import Pending, TimeWindow
 
 ONE, TWO, SEVEN = version("1"), version("2"), version("7")

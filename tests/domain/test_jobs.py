@@ -8,7 +8,8 @@ from domain_world import DAY, NOW
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoretrain.domain.jobs import IllegalTransition, JobStatus, RetrainingJob, TriggerType
+from autoretrain.domain.jobs import IllegalTransition, JobStatus, RetrainingJob
+from autoretrain.domain.trigger_types import TriggerType
 from autoretrain.ports.values import TimeWindow
 
 # As the plan has it, written down a second time.

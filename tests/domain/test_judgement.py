@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from domain_world import DAY, GOOD, HOUR, NOW, POOR, scored, snapshot, spec_of, version
 
-from autoretrain.domain.jobs import Approval, JobStatus, RetrainingJob, TriggerType
+from autoretrain.domain.jobs import Approval, JobStatus, RetrainingJob
 from autoretrain.domain.judgement import judge, judge_approval, needs_person
 from autoretrain.domain.promotion import APPROVAL, FIRST_CHAMPION, SAFETY, SEED_POINT, Decision, Outcome
 from autoretrain.domain.spec import ModelSpec
 from autoretrain.domain.state import Champion, ModelState
+from autoretrain.domain.trigger_types import TriggerType
 from autoretrain.domain.validation import validate
 from autoretrain.ports.scorer import Scores
 from autoretrain.ports.values import TimeWindow

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 from domain_world import NOW
 
-from autoretrain.domain.jobs import TriggerType
+from autoretrain.domain.trigger_types import TriggerType
 from autoretrain.domain.triggers import (
     CustomAnswer,
     CustomQuery,

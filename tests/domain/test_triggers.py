@@ -8,7 +8,7 @@ import pytest
 from domain_world import DAY, HOUR, NOW, version
 from hypothesis import given
 
-from autoretrain.domain.jobs import TriggerType
+from autoretrain.domain.trigger_types import TriggerType
 from autoretrain.domain.triggers import (
     CustomAnswer,
     CustomQuery,

@@ -17,7 +17,7 @@ from domain_world import Story, version
 
 from autoretrain.adapters.ledger_sqlite import SqliteLedger
 from autoretrain.domain.requests import ask_start
-from autoretrain.entrypoints.cli.context import Session
+from autoretrain.entrypoints.cli.context import Invocation
 from autoretrain.entrypoints.cli.main import run
 from autoretrain.ports.ledger import Append
 
@@ -263,10 +263,10 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(
 def test_what_nobody_expected_shows_its_traceback_only_when_asked(
     monkeypatch: pytest.MonkeyPatch, said: Said
 ) -> None:
-    def broken(self: Session) -> None:
+    def broken(self: Invocation) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(Session, "installation", broken)
+    monkeypatch.setattr(Invocation, "installation", broken)
 
     assert said.by("jobs", code=1) == "autoretrain: unexpected RuntimeError: a defect; -vv shows where\n"
     assert "Traceback" in said.by("-vv", "jobs", code=1)

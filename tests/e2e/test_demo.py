@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from autoretrain.domain.jobs import RetrainingJob, TriggerType
+from autoretrain.domain.jobs import RetrainingJob
 from autoretrain.domain.promotion import SEED_POINT
 from autoretrain.domain.state import ModelState
+from autoretrain.domain.trigger_types import TriggerType
 from autoretrain.entrypoints import demo
 from autoretrain.entrypoints.demo.clock import SimulatedClock
 from autoretrain.entrypoints.demo.own_table import cut
