@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
-from ...ports.errors import ConfigurationError, Problem
+from ...ports.errors import ConfigurationError, MissingExtra, Problem
 from ...ports.values import TimeWindow
 from ..demo.plant import Heater, Regime, write_rows
 from ..settings_file import FILE_NAME
@@ -37,11 +38,15 @@ def create(
 
     Raises:
         ConfigurationError: The directory holds a project already; nothing was changed.
+        MissingExtra: A library that training or scoring needs is missing; nothing was written.
         Permanent: The champion could not be trained; its log says why.
     """
     if (directory / FILE_NAME).exists():
         fix = "there is a project here already; choose another directory"
         raise ConfigurationError([Problem("directory", str(directory), fix)])
+    for library in ("mlflow", "sklearn", "pandas", "pyarrow"):  # before anything is written
+        if find_spec(library) is None:
+            raise MissingExtra(library, "local")
     end = (now or datetime.now(UTC)).replace(minute=0, second=0, microsecond=0)
     start = end - timedelta(days=_DAYS)
     directory.mkdir(parents=True, exist_ok=True)
