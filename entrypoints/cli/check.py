@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .context import Invocation, pass_invocation
-from .output import json_option, print_json
+from .output import json_option, minute, print_json
 from .progress import waiting
 
 if TYPE_CHECKING:
@@ -59,9 +61,22 @@ def _print(row: dict[str, Any]) -> None:
     click.echo(f"{row['model']}: {wanted[verdict.answer.value]} (rule: {row['rule']})")
     for name, judged in row["triggers"].items():
         click.echo(f"    {name}: {judged.answer.value}: {judged.reason}")
-        for key, value in judged.evidence.items():
-            click.echo(f"        {key}: {_shown(value)}")
+        for line in _evidence(judged.evidence):
+            click.echo(f"        {line}")
+
+
+def _evidence(evidence: Mapping[str, Any]) -> Iterator[str]:
+    """A line a figure; a table of figures (one row a column of the data) is a line a row."""
+    for key, value in evidence.items():
+        if isinstance(value, Mapping):
+            for name, figures in value.items():
+                told = figures.items() if isinstance(figures, Mapping) else [(key, figures)]
+                yield f"{name}: {', '.join(f'{what} {_shown(figure)}' for what, figure in told)}"
+        elif value is not None:
+            yield f"{key}: {_shown(value)}"
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, datetime):
+        return minute(value)
+    return f"{value:.4g}" if isinstance(value, float) else "unknown" if value is None else str(value)
