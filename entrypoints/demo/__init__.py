@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -64,7 +66,7 @@ def run(
     states = life.states
     _tell(life, states, echo)
     page = _write_page(life, directory)
-    echo(_NEXT.format(directory=directory, page=page, job=_telling_job(states)))
+    echo(_NEXT.format(program=_program(), directory=directory, page=page, job=_telling_job(states)))
     if open_page:
         import webbrowser
 
@@ -125,6 +127,12 @@ def _tell(life: Life, states: Sequence[ModelState], echo: Callable[[str], object
     echo("\nAudit: " + ("every stream is whole" if not faults else f"{len(faults)} streams are damaged"))
 
 
+def _program() -> str:
+    """How to call the command from where the user is: by its path where it is not on the search path."""
+    beside = Path(sys.executable).with_name("autoretrain")
+    return "autoretrain" if shutil.which("autoretrain") or not beside.exists() else str(beside)
+
+
 def _telling_job(states: Sequence[ModelState]) -> str:
     """The job that has most to tell: one that was promoted, and taken back if there is such; else any."""
     jobs = [job for state in states for job in state.jobs.values()]
@@ -135,8 +143,8 @@ def _telling_job(states: Sequence[ModelState]) -> str:
 _NEXT = """
 Look around:
   cd {directory}
-  autoretrain jobs
-  autoretrain show {job}
-  autoretrain audit verify
+  {program} jobs
+  {program} show {job}
+  {program} audit verify
 Its page: {page}
 """
