@@ -13,7 +13,6 @@ is to log exactly one model to the MLflow run named in ``MLFLOW_RUN_ID``, and to
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..ports.errors import ConfigurationError, MissingExtra, Permanent, Problem
+from .logs import only_errors
 from .training_requirements import pinned_requirements
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class TrainingJob:
             # Otherwise MLflow loads the model in a new process to find out, which takes seconds.
             arguments["pip_requirements"] = pinned_requirements(model)
         log = importlib.import_module(f"mlflow.{flavour}").log_model
-        with _without_pickle_advice():
+        with only_errors("mlflow.sklearn"):  # it advises skops, which cannot hold what is logged here
             log(python_model=model, **arguments) if flavour == "pyfunc" else log(model, **arguments)
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
@@ -256,15 +256,3 @@ def _flavour(model: Any) -> str:
         f"no MLflow flavour is known for {type(model).__module__}.{type(model).__qualname__}, and it has no "
         "method predict: log it yourself with mlflow.<flavour>.log_model"
     )
-
-
-@contextmanager
-def _without_pickle_advice() -> Iterator[None]:
-    """Silence MLflow's advice to prefer skops, which cannot hold what is logged here."""
-    logger = logging.getLogger("mlflow.sklearn")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...ports.errors import ConfigurationError, Problem
+from ..logs import only_errors
 
 if TYPE_CHECKING:
     from ...domain.state import ModelState
@@ -54,7 +53,7 @@ def run(
 
     _check(directory, csv, label, time)
     end = (now or datetime.now(UTC)).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    with console.narration(echo) as narrator, _without_notices():
+    with console.narration(echo) as narrator, only_errors("autoretrain.notices"):
         if csv:
             from . import own_table
 
@@ -72,18 +71,6 @@ def run(
 
         webbrowser.open(page.absolute().as_uri())
     return page
-
-
-@contextmanager
-def _without_notices() -> Iterator[None]:
-    """Hold back the log's notices: what they tell is shown as it happens."""
-    logger = logging.getLogger("autoretrain.notices")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _check(directory: Path, csv: Sequence[str | Path], label: str | None, time: str | None) -> None:
