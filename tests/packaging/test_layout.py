@@ -102,6 +102,7 @@ def test_pytest_loads_each_file_once(checkout: Checkout, selected: tuple[str, ..
     assert not line.startswith("collected 0 ")
 
 
+@pytest.mark.slow
 def test_mypy_sees_each_file_once(checkout: Checkout) -> None:
     """mypy refuses a file that it finds under two names; the package's own errors are lint's business."""
     checkout.run(
