@@ -15,7 +15,7 @@ def check_expression(expression: str) -> str:
     Raises:
         ValueError: It is not one, or it never comes due.
     """
-    from croniter import croniter
+    from croniter import CroniterBadDateError, croniter
 
     text = expression.strip()
     # croniter also reads hashed and random fields (H, R), whose slots would be drawn anew at every look.
@@ -24,7 +24,7 @@ def check_expression(expression: str) -> str:
         raise ValueError('not a cron expression; five fields such as "0 0 * * 0" (Sundays at midnight)')
     try:
         croniter(text, datetime(2024, 1, 1, tzinfo=UTC)).get_next(datetime)
-    except Exception:
+    except CroniterBadDateError:
         raise ValueError("this cron expression never comes due") from None
     return text
 
