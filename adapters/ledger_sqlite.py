@@ -1,4 +1,4 @@
-"""The embedded ledger: streams, agenda and outbox in one SQLite file."""
+"""The embedded ledger: streams, agenda, limits and outbox in one SQLite file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..ports.agenda import Claim
-from ..ports.errors import DuplicateKey, LeaseLost, Overtaken
+from ..ports.errors import DuplicateKey, LeaseLost, LimitReached, Overtaken
 from ..ports.ledger import Append, Entry
+from ..ports.limits import Unit
 from ..ports.notifier import Notice
 from ..ports.outbox import Outgoing
 from .sqlite_connection import Database, Schema, from_micros, to_micros
@@ -52,6 +53,18 @@ WHERE :seq = (SELECT coalesce(max(seq), 0) FROM entries WHERE model = :model)
 ON CONFLICT (model) DO UPDATE SET next_look = excluded.next_look WHERE next_look <> excluded.next_look
 """
 
+_GIVE_BACK = "DELETE FROM units WHERE owner = ? AND period = '' AND scope = ?"
+# The lowest free unit, unless the owner has one; the count matters where a limit was lowered meanwhile.
+_TAKE = """
+INSERT INTO units (scope, period, n, owner)
+WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < :limit)
+SELECT :scope, :period, n, :owner FROM numbers
+WHERE :limit > (SELECT count(*) FROM units WHERE scope = :scope AND period = :period)
+  AND n NOT IN (SELECT n FROM units WHERE scope = :scope AND period = :period)
+ORDER BY n LIMIT 1
+"""
+_HAS_TAKEN = "SELECT 1 FROM units WHERE scope = :scope AND period = :period AND owner = :owner"
+
 _INSERT_NOTICE = """
 INSERT INTO outbox (id, model, seq, event, severity, title, body, at, facts)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -65,7 +78,9 @@ WHERE delivered_at IS NULL AND
 
 
 class SqliteLedger:
-    """Implements ``Ledger``, ``Agenda`` and ``Outbox``; may be shared by threads, processes and forks.
+    """Implements ``Ledger``, ``Agenda``, ``Limits`` and ``Outbox``; threads, processes and forks may share it.
+
+    There is one shard, and so one controller at a time.
 
     Every change is one transaction of one commit, on disk when the call returns. The lease is by epoch
     alone: whoever let it expire may go on until another takes it.
@@ -86,6 +101,10 @@ class SqliteLedger:
         """Close the file. A later call opens it again."""
         self._database.close()
 
+    def upgrade(self) -> tuple[int, int]:
+        """Bring the file of an older release to this release's schema; see ``Database.upgrade``."""
+        return self._database.upgrade()
+
     # Ledger
 
     def models(self) -> Sequence[str]:
@@ -99,12 +118,13 @@ class SqliteLedger:
             return [Entry(*row) for row in connection.execute(_READ_ENTRIES, (model, after))]
 
     def append(self, batch: Append) -> None:
-        """Add entries, their notices and the next look, all or none, with one commit.
+        """Add entries, their notices, units and the next look, all or none, with one commit.
 
         Raises:
             Overtaken: The first entry does not follow the head.
             LeaseLost: ``epoch`` is given and is not the current lease.
             DuplicateKey: An entry of the same key is there already.
+            LimitReached: No unit of one scope is left.
             ValueError: The entries do not follow one another.
             Temporary: The file is busy, full, read-only or away.
             Permanent: The file is damaged or of another schema.
@@ -114,19 +134,31 @@ class SqliteLedger:
                 _require_lease(connection, batch.epoch)
             for entry in batch.entries:
                 _insert_entry(connection, entry, batch)
+            _move_units(connection, batch)
             if batch.next_look is not None:
                 plan = _HASTEN_LOOK if batch.epoch is None else _PLAN_LOOK
                 connection.execute(plan, (batch.model, to_micros(batch.next_look)))
             for notice in batch.notices:
                 connection.execute(_INSERT_NOTICE, _notice_row(notice, batch.entries[-1].seq))
 
+    # Limits
+
+    def used(self, units: Sequence[Unit]) -> Sequence[int]:
+        """How many units of each scope and period are taken now."""
+        query = "SELECT count(*) FROM units WHERE scope = ? AND period = ?"
+        with self._database.reading() as connection:
+            return [connection.execute(query, (unit.scope, unit.period)).fetchone()[0] for unit in units]
+
     # Agenda
 
-    def claim(self, now: datetime, holder: str, lease_seconds: float, limit: int = 1000) -> Claim:
+    def claim(
+        self, now: datetime, holder: str, lease_seconds: float, limit: int = 1000, model: str | None = None
+    ) -> Claim:
         """Take or keep the lease, and say what is due; only reads while the lease needs no renewal.
 
         ``next_due`` is the earliest time among the models that are not in ``due``.
         """
+        limit = limit if model is None else 0
         with self._database.reading() as connection:
             lease = _lease(connection)
             if lease == lease.after_claim(holder, self._clock(), lease_seconds):
@@ -134,9 +166,16 @@ class SqliteLedger:
         with self._database.writing() as connection:
             lease = _lease(connection).after_claim(holder, self._clock(), lease_seconds)
             connection.execute(
-                "UPDATE leases SET holder = ?, epoch = ?, expires_at = ? WHERE shard = 0", astuple(lease)
+                "UPDATE leases SET holder = ?, epoch = ?, expires_at = ?, seconds = ? WHERE shard = 0",
+                astuple(lease),
             )
             return _claim(connection, lease, holder, now, limit)
+
+    def holds(self, model: str, epoch: int) -> bool:
+        """Whether an epoch is still the current lease."""
+        with self._database.reading() as connection:
+            lease = _lease(connection)
+            return lease.holder is not None and lease.epoch == epoch
 
     def set_next_look(self, model: str, seq: int, at: datetime, epoch: int) -> None:
         """Say when to look again, if ``seq`` is still the head (0: no stream yet) and ``epoch`` the lease."""
@@ -151,9 +190,11 @@ class SqliteLedger:
 
     # Outbox
 
-    def due(self, now: datetime, limit: int = 20) -> Sequence[Outgoing]:
+    def due(self, now: datetime, limit: int = 20, holder: str | None = None) -> Sequence[Outgoing]:
         """Notices whose time has come, in the order of their entries; a new one is due at once."""
         with self._database.reading() as connection:
+            if holder not in (None, _lease(connection).holder):
+                return []
             rows = connection.execute(
                 f"{_WAITING} due_at <= ? ORDER BY position LIMIT ?", (to_micros(now), limit)
             )
@@ -191,20 +232,25 @@ class _Lease:
     holder: str | None
     epoch: int
     expires_at: float
+    seconds: float
 
     def after_claim(self, holder: str, clock: float, seconds: float) -> _Lease:
         """Return the lease as a claim leaves it; an equal one when nothing needs to be written."""
         remaining = self.expires_at - clock
-        if self.holder is None or remaining <= 0:
-            return _Lease(holder, self.epoch + 1, clock + seconds)
-        # More than its whole life remains when the clock was set back: renewed, lest it outlive its holder.
-        if self.holder != holder or seconds * 2 / 3 <= remaining <= seconds:
+        # More than its whole life remains when the clock was set back: over for others, lest it outlive its holder.
+        set_back = remaining > self.seconds
+        if self.holder is None or remaining <= 0 or (set_back and self.holder != holder):
+            return _Lease(holder, self.epoch + 1, clock + seconds, seconds)
+        renewed_already = self.seconds == seconds and seconds * 2 / 3 <= remaining <= seconds
+        if self.holder != holder or renewed_already:
             return self
-        return replace(self, expires_at=clock + seconds)
+        return replace(self, expires_at=clock + seconds, seconds=seconds)
 
 
 def _lease(connection: sqlite3.Connection) -> _Lease:
-    row = connection.execute("SELECT holder, epoch, expires_at FROM leases WHERE shard = 0").fetchone()
+    row = connection.execute(
+        "SELECT holder, epoch, expires_at, seconds FROM leases WHERE shard = 0"
+    ).fetchone()
     return _Lease(*row)
 
 
@@ -217,8 +263,9 @@ def _require_lease(connection: sqlite3.Connection, epoch: int) -> None:
 
 
 def _claim(connection: sqlite3.Connection, lease: _Lease, holder: str, now: datetime, limit: int) -> Claim:
-    if lease.holder is not None and lease.holder != holder:
-        return Claim(None, lease.holder)
+    holders = {} if lease.holder is None else {0: lease.holder}
+    if lease.holder != holder:
+        return Claim(1, holders=holders)
     due = connection.execute(
         "SELECT model FROM agenda WHERE next_look <= ? ORDER BY next_look, model LIMIT ?",
         (to_micros(now), limit),
@@ -227,8 +274,9 @@ def _claim(connection: sqlite3.Connection, lease: _Lease, holder: str, now: date
         "SELECT next_look FROM agenda ORDER BY next_look, model LIMIT 1 OFFSET ?", (len(due),)
     ).fetchone()
     return Claim(
-        lease.epoch,
-        holder,
+        1,
+        {0: lease.epoch},
+        holders,
         tuple(model for (model,) in due),
         None if following is None else from_micros(following[0]),
     )
@@ -244,6 +292,16 @@ def _insert_entry(connection: sqlite3.Connection, entry: Entry, batch: Append) -
         if entry is not batch.entries[0]:
             raise ValueError(f"{batch.model}: entry {entry.seq} does not follow the one before it") from error
         raise Overtaken(f"{batch.model}: entry {entry.seq} does not follow the head of the stream") from error
+
+
+def _move_units(connection: sqlite3.Connection, batch: Append) -> None:
+    connection.executemany(_GIVE_BACK, [(batch.owner, scope) for scope in batch.gives_back])
+    for unit in batch.takes:
+        values = {"scope": unit.scope, "period": unit.period, "owner": batch.owner}
+        if connection.execute(_HAS_TAKEN, values).fetchone():
+            continue
+        if not connection.execute(_TAKE, {**values, "limit": unit.limit}).rowcount:
+            raise LimitReached(unit.scope, unit.limit)
 
 
 def _notice_row(notice: Notice, seq: int) -> tuple[Any, ...]:

@@ -5,36 +5,62 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from ..ports.agenda import Claim
-from ..ports.errors import DuplicateKey, LeaseLost, Overtaken
+from ..ports.agenda import Claim, shard_of
+from ..ports.errors import DuplicateKey, LeaseLost, LimitReached, Overtaken
 from ..ports.ledger import Append, Entry
+from ..ports.limits import Unit
 from ..ports.observations import Look
 from ..ports.outbox import Outgoing
 
 _GENESIS = "0" * 64
 
 
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    """Who may act on a shard; ``holder`` is empty when it is free."""
+
+    holder: str = ""
+    epoch: int = 0
+    expires: float = 0.0
+    seconds: float = 0.0
+
+    def lives(self, clock: float) -> bool:
+        """Whether its holder has renewed it in time; a clock that was set back ends it, too."""
+        return bool(self.holder) and 0 < self.expires - clock <= self.seconds
+
+    def renewed(self, clock: float, seconds: float) -> _Lease:
+        """The same lease with its whole life before it, once a third of that has gone."""
+        if self.seconds == seconds and seconds * 2 / 3 <= self.expires - clock <= seconds:
+            return self
+        return replace(self, expires=clock + seconds, seconds=seconds)
+
+    def taken(self, holder: str, clock: float, seconds: float) -> _Lease:
+        """The lease of a new holder."""
+        return _Lease(holder, self.epoch + 1, clock + seconds, seconds)
+
+
 class MemoryLedger:
-    """Implements Ledger, Agenda and Outbox as one store, as their transactions need it.
+    """Implements Ledger, Agenda, Limits and Outbox as one store, as their transactions need it.
 
     Args:
         clock: The store's own clock, in seconds; only leases use it.
+        shards: Over how many shards the models are spread.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.time, shards: int = 1) -> None:
         self._clock = clock
         self._lock = threading.RLock()
         self._streams: dict[str, list[Entry]] = {}
         self._looks: dict[str, datetime] = {}
         self._outbox: dict[str, tuple[Outgoing, datetime | None]] = {}
-        self._holder = ""
-        self._epoch = 0
-        self._expires = float("-inf")
+        self._leases = [_Lease() for _ in range(shards)]
+        self._controllers: dict[str, _Lease] = {}  # a life each, so that the shards are shared fairly
+        self._units: dict[tuple[str, str, int], str] = {}
 
     # Ledger
 
@@ -50,15 +76,12 @@ class MemoryLedger:
     def append(self, batch: Append) -> None:
         """Add entries, all or none."""
         with self._lock:
-            self._check_lease(batch.epoch)
+            if batch.epoch is not None and not self.holds(batch.model, batch.epoch):
+                raise LeaseLost(f"{batch.model}: the lease of epoch {batch.epoch} is over")
             stream = self._streams.get(batch.model, [])
             self._check_head(stream, batch.entries[0])
-            known = {entry.key for entry in stream if entry.key is not None}
-            for entry in batch.entries:
-                if entry.key in known:
-                    raise DuplicateKey(f"{batch.model} already has an entry {entry.key!r}")
-                if entry.key is not None:
-                    known.add(entry.key)
+            self._check_keys(stream, batch)
+            self._units = self._units_after(batch)
             self._streams[batch.model] = [*stream, *batch.entries]
             if batch.next_look is not None:
                 look = self._looks.get(batch.model, batch.next_look)
@@ -67,54 +90,130 @@ class MemoryLedger:
             for notice in batch.notices:
                 self._outbox.setdefault(notice.id, (Outgoing(notice, 0), notice.at))
 
-    def _check_lease(self, epoch: int | None) -> None:
-        if epoch is not None and (epoch != self._epoch or not self._holder):
-            raise LeaseLost(f"the lease of epoch {epoch} is over")
-
     @staticmethod
     def _check_head(stream: Sequence[Entry], first: Entry) -> None:
         seq, digest = (stream[-1].seq, stream[-1].hash) if stream else (0, _GENESIS)
         if (first.seq, first.prev) != (seq + 1, digest):
             raise Overtaken(f"{first.model} is at entry {seq}, not {first.seq - 1}")
 
+    @staticmethod
+    def _check_keys(stream: Sequence[Entry], batch: Append) -> None:
+        keys = Counter(entry.key for entry in (*stream, *batch.entries) if entry.key is not None)
+        for entry in batch.entries:
+            if entry.key is not None and keys[entry.key] > 1:
+                raise DuplicateKey(f"{batch.model} already has an entry {entry.key!r}")
+
+    def _units_after(self, batch: Append) -> dict[tuple[str, str, int], str]:
+        units = {
+            (scope, period, n): owner
+            for (scope, period, n), owner in self._units.items()
+            if (period, owner) != ("", batch.owner) or scope not in batch.gives_back
+        }
+        for unit in batch.takes:
+            taken = {n: owner for (*of, n), owner in units.items() if of == [unit.scope, unit.period]}
+            if batch.owner in taken.values():
+                continue
+            if len(taken) >= unit.limit:
+                raise LimitReached(unit.scope, unit.limit)
+            free = next(n for n in range(unit.limit) if n not in taken)
+            units[unit.scope, unit.period, free] = batch.owner
+        return units
+
+    # Limits
+
+    def used(self, units: Sequence[Unit]) -> Sequence[int]:
+        """How many units of each scope and period are taken."""
+        with self._lock:
+            taken = Counter((scope, period) for scope, period, _ in self._units)
+            return [taken[unit.scope, unit.period] for unit in units]
+
     # Agenda
 
-    def claim(self, now: datetime, holder: str, lease_seconds: float, limit: int = 1000) -> Claim:
-        """Take or keep the lease, and say what is due."""
+    def claim(
+        self, now: datetime, holder: str, lease_seconds: float, limit: int = 1000, model: str | None = None
+    ) -> Claim:
+        """Take or keep leases, and say what is due."""
         with self._lock:
             clock = self._clock()
-            if self._holder not in ("", holder) and clock < self._expires:
-                return Claim(None, self._holder)
-            if self._holder != holder or clock >= self._expires:
-                self._epoch += 1
-                self._expires = float("-inf")
-            if not lease_seconds * 2 / 3 <= self._expires - clock <= lease_seconds:
-                self._expires = clock + lease_seconds
-            self._holder = holder
-            waiting = sorted((at, model) for model, at in self._looks.items())
-            due = tuple(model for at, model in waiting if at <= now)[:limit]
-            following = waiting[len(due) :]
-            return Claim(self._epoch, holder, due, following[0][0] if following else None)
+            self._renew(holder, clock, lease_seconds)
+            if model is not None:
+                self._take([shard_of(model, len(self._leases))], holder, clock, lease_seconds)
+                return self._claimed(holder, clock, now, 0)
+            self._share(holder, clock, lease_seconds)
+            return self._claimed(holder, clock, now, limit)
+
+    def _renew(self, holder: str, clock: float, seconds: float) -> None:
+        self._leases = [
+            lease.renewed(clock, seconds) if lease.holder == holder and lease.expires > clock else lease
+            for lease in self._leases
+        ]
+
+    def _share(self, holder: str, clock: float, seconds: float) -> None:
+        """Take free shards up to the fair share, or give back what is beyond it."""
+        self._controllers[holder] = _Lease().taken(holder, clock, seconds)
+        self._controllers = {name: life for name, life in self._controllers.items() if life.lives(clock)}
+        share = -(-len(self._leases) // len(self._controllers))
+        held = self._held(holder, clock)
+        for shard in held[share:]:
+            self._leases[shard] = replace(self._leases[shard], holder="")
+        free = [shard for shard, lease in enumerate(self._leases) if not lease.lives(clock)]
+        self._take(free[: max(share - len(held), 0)], holder, clock, seconds)
+
+    def _take(self, shards: Sequence[int], holder: str, clock: float, seconds: float) -> None:
+        for shard in shards:
+            if not self._leases[shard].lives(clock):
+                self._leases[shard] = self._leases[shard].taken(holder, clock, seconds)
+
+    def _held(self, holder: str, clock: float) -> list[int]:
+        leases = enumerate(self._leases)
+        return [shard for shard, lease in leases if lease.holder == holder and lease.lives(clock)]
+
+    def _claimed(self, holder: str, clock: float, now: datetime, limit: int) -> Claim:
+        held = set(self._held(holder, clock))
+        waiting = sorted(
+            (at, name) for name, at in self._looks.items() if shard_of(name, len(self._leases)) in held
+        )
+        due = tuple(name for at, name in waiting if at <= now)[:limit]
+        following = waiting[len(due) :]
+        return Claim(
+            len(self._leases),
+            {shard: self._leases[shard].epoch for shard in sorted(held)},
+            {shard: lease.holder for shard, lease in enumerate(self._leases) if lease.lives(clock)},
+            due,
+            following[0][0] if following else None,
+        )
+
+    def holds(self, model: str, epoch: int) -> bool:
+        """Whether an epoch is still the current lease of a model's shard."""
+        with self._lock:
+            lease = self._leases[shard_of(model, len(self._leases))]
+            return bool(lease.holder) and lease.epoch == epoch
 
     def set_next_look(self, model: str, seq: int, at: datetime, epoch: int) -> None:
         """Say when a model wants to be looked at again, if nothing was appended meanwhile."""
         with self._lock:
-            if epoch == self._epoch and self._holder and len(self._streams.get(model, [])) == seq:
+            if self.holds(model, epoch) and len(self._streams.get(model, [])) == seq:
                 self._looks[model] = at
 
     def release(self, holder: str) -> None:
-        """Give the lease back at once."""
+        """Give the leases back at once."""
         with self._lock:
-            if self._holder == holder:
-                self._holder, self._expires = "", float("-inf")
+            self._controllers.pop(holder, None)
+            self._leases = [
+                replace(lease, holder="") if lease.holder == holder else lease for lease in self._leases
+            ]
 
     # Outbox
 
-    def due(self, now: datetime, limit: int = 20) -> Sequence[Outgoing]:
+    def due(self, now: datetime, limit: int = 20, holder: str | None = None) -> Sequence[Outgoing]:
         """Notices whose time has come, oldest first."""
         with self._lock:
             ready = [outgoing for outgoing, at in self._outbox.values() if at is not None and at <= now]
-            return tuple(sorted(ready, key=lambda outgoing: outgoing.notice.at)[:limit])
+            ours = [outgoing for outgoing in ready if self._sends(holder, outgoing.notice.model)]
+            return tuple(sorted(ours, key=lambda outgoing: outgoing.notice.at)[:limit])
+
+    def _sends(self, holder: str | None, model: str) -> bool:
+        return holder in (None, self._leases[shard_of(model, len(self._leases))].holder)
 
     def delivered(self, notice_id: str, at: datetime) -> None:
         """Note that a notice has arrived."""

@@ -44,6 +44,10 @@ class SqliteObservations:
         """Close the file. A later call opens it again."""
         self._database.close()
 
+    def upgrade(self) -> tuple[int, int]:
+        """Bring the file of an older release to this release's schema; see ``Database.upgrade``."""
+        return self._database.upgrade()
+
     def record(self, looks: Sequence[Look]) -> None:
         """Keep looks, all or none. A second look of a model at the same time replaces the first.
 

@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -75,27 +75,52 @@ class Schema:
             raise Permanent("it is an SQLite database of something else")
         return int(version)
 
+    @property
+    def newest(self) -> int:
+        """The version that this release works with."""
+        return max(_scripts(self.name))
+
     def install(self, connection: sqlite3.Connection) -> None:
-        """Bring a file to the newest version, once, whoever else opens it at the same time.
+        """Give a new file its tables, once, whoever else opens it at the same time.
+
+        Raises:
+            Permanent: The file belongs to something else, or to an older or newer release.
+        """
+        if self.version(connection) == self.newest:
+            return
+        connection.execute("BEGIN EXCLUSIVE")
+        version = self.version(connection)
+        if 0 < version < self.newest:
+            raise Permanent(
+                f"its schema is {version}, and this release needs {self.newest}: stop every controller, back "
+                "it up, and run 'autoretrain db upgrade'"
+            )
+        self._bring_up(connection, version)
+
+    def upgrade(self, connection: sqlite3.Connection) -> int:
+        """Bring a file of an older release to the newest version, all or nothing.
+
+        Returns:
+            The version it had.
 
         Raises:
             Permanent: The file belongs to something else, or to a newer release.
         """
-        scripts = _scripts(self.name)
-        newest = max(scripts)
-        if self.version(connection) == newest:
-            return
         connection.execute("BEGIN EXCLUSIVE")
         version = self.version(connection)
-        if version > newest:
+        self._bring_up(connection, version)
+        return version
+
+    def _bring_up(self, connection: sqlite3.Connection, version: int) -> None:
+        if version > self.newest:
             raise Permanent(
-                f"its schema is {version}, and this release knows none above {newest}: upgrade autoretrain"
+                f"its schema is {version}, and this release knows none above {self.newest}: upgrade autoretrain"
             )
-        for number in range(version + 1, newest + 1):
-            for statement in _statements(scripts[number]):
+        for number in range(version + 1, self.newest + 1):
+            for statement in _statements(_scripts(self.name)[number]):
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {self.application_id}")
-        connection.execute(f"PRAGMA user_version = {newest}")
+        connection.execute(f"PRAGMA user_version = {self.newest}")
         connection.commit()
 
 
@@ -176,6 +201,25 @@ class Database:
             self._discard()
             self._identity = None
 
+    def upgrade(self) -> tuple[int, int]:
+        """Bring the file of an older release to the newest schema. A missing file is created.
+
+        Returns:
+            The version it had (0 for a new file), and the one it has now.
+
+        Raises:
+            Temporary: Another process is using it, or the disk is full or read-only.
+            Permanent: It is damaged, or of something else or of a newer release.
+        """
+        with self._lock:
+            try:
+                with closing(self._opened(install=False)) as connection:
+                    return self._schema.upgrade(connection), self._schema.newest
+            except (sqlite3.Error, OSError) as error:
+                raise self._explained(error) from error
+            except Permanent as error:
+                raise Permanent(f"{self._path}: {error}") from None
+
     def pause(self) -> None:
         """Keep every thread out and close the file, until :meth:`resume`."""
         self._lock.acquire()
@@ -219,7 +263,7 @@ class Database:
             return None
         return status.st_dev, status.st_ino
 
-    def _opened(self) -> sqlite3.Connection:
+    def _opened(self, install: bool = True) -> sqlite3.Connection:
         """Open the file, trying again while other processes create it.
 
         Switching a new file to WAL needs the file alone, and SQLite does not wait for that.
@@ -227,13 +271,13 @@ class Database:
         deadline = time.monotonic() + self._busy_seconds
         while True:
             try:
-                return self._opened_once()
+                return self._opened_once(install)
             except sqlite3.OperationalError as error:
                 if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                     raise
                 time.sleep(0.005)
 
-    def _opened_once(self) -> sqlite3.Connection:
+    def _opened_once(self, install: bool) -> sqlite3.Connection:
         with suppress(OSError):  # what is wrong with the folder, SQLite will say
             self._path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(
@@ -245,7 +289,8 @@ class Database:
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone does not reach the disk there
             connection.execute("PRAGMA foreign_keys = ON")
-            self._schema.install(connection)
+            if install:
+                self._schema.install(connection)
         except Permanent as error:
             connection.close()
             raise Permanent(f"{self._path}: {error}") from None

@@ -108,7 +108,21 @@ class Overtaken(AutoRetrainError):
 
 
 class LeaseLost(AutoRetrainError):
-    """An append carried an epoch that is no longer the current lease: stop acting at once."""
+    """An append carried an epoch that is no longer the current lease: stop acting on the model at once."""
+
+
+class LimitReached(AutoRetrainError):
+    """An append wanted a unit of something limited across models, and none is left.
+
+    Args:
+        scope: What is limited.
+        limit: How many units there are.
+    """
+
+    def __init__(self, scope: str, limit: int) -> None:
+        super().__init__(f"{scope}: all {limit} are taken")
+        self.scope = scope
+        self.limit = limit
 
 
 class DuplicateKey(AutoRetrainError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from .limits import Unit
 from .notifier import Notice
 
 ENTRY_VERSION = 1
@@ -50,9 +51,14 @@ class Append:
     Attributes:
         model: Name of the model.
         entries: Sealed entries with consecutive sequence numbers; at least one.
-        epoch: The lease under which the controller acts; ``None`` for a person's request, which needs none.
+        epoch: The lease of the model's shard under which the controller acts; ``None`` for a person's request,
+            which needs none.
         next_look: When the model is due again; ``None`` leaves it as it is.
         notices: Messages put into the outbox in the same transaction.
+        takes: Units taken in the same transaction, one each; a unit that the owner has already is kept.
+        gives_back: Scopes of which the owner's unit in use is given back in the same transaction, before
+            anything is taken.
+        owner: Who takes and gives back units: a job's identity.
     """
 
     model: str
@@ -60,6 +66,9 @@ class Append:
     epoch: int | None
     next_look: datetime | None = None
     notices: tuple[Notice, ...] = ()
+    takes: tuple[Unit, ...] = ()
+    gives_back: tuple[str, ...] = ()
+    owner: str = ""
 
 
 class Ledger(Protocol):
@@ -86,7 +95,9 @@ class Ledger(Protocol):
 
         Raises:
             Overtaken: The head has moved (or the first ``prev`` is not its hash); nothing was written.
-            LeaseLost: ``epoch`` is given and is no longer the current lease; nothing was written.
+            LeaseLost: ``epoch`` is given and is no longer the current lease of the model's shard; nothing was
+                written.
+            LimitReached: No unit of one scope is left; nothing was written.
             DuplicateKey: An entry of the same key is there already; nothing was written.
             Temporary: The store is busy, full or away; nothing was written, unless the answer was lost
                 (then the next append is overtaken).

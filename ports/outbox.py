@@ -30,8 +30,15 @@ class Outgoing:
 class Outbox(Protocol):
     """Holds notices until they are delivered."""
 
-    def due(self, now: datetime, limit: int = 20) -> Sequence[Outgoing]:
-        """Notices whose time has come, oldest first; neither delivered nor given up."""
+    def due(self, now: datetime, limit: int = 20, holder: str | None = None) -> Sequence[Outgoing]:
+        """Notices whose time has come, oldest first; neither delivered nor given up.
+
+        Args:
+            now: Time by which they are due.
+            limit: At most so many.
+            holder: Only of models whose shard this holder has the lease of, so that no two controllers send the
+                same notice; ``None`` takes all.
+        """
         ...
 
     def delivered(self, notice_id: str, at: datetime) -> None:

@@ -23,6 +23,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from . import strategies as strategies
     from .agenda import AgendaContract as AgendaContract
+    from .agenda import ShardedAgendaContract as ShardedAgendaContract
     from .compute import ComputeContract as ComputeContract
     from .compute import ExecutingComputeContract as ExecutingComputeContract
     from .data import DataSourceContract as DataSourceContract
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .drift import MeasuringDriftContract as MeasuringDriftContract
     from .invariants import check_world as check_world
     from .ledger import LedgerContract as LedgerContract
+    from .limits import LimitsContract as LimitsContract
     from .metrics import MetricSourceContract as MetricSourceContract
     from .metrics import WindowedMetricSourceContract as WindowedMetricSourceContract
     from .notifier import NotifierContract as NotifierContract
@@ -47,12 +49,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AgendaContract": "agenda",
+    "ShardedAgendaContract": "agenda",
     "ComputeContract": "compute",
     "ExecutingComputeContract": "compute",
     "DataSourceContract": "data",
     "DriftDetectorContract": "drift",
     "MeasuringDriftContract": "drift",
     "LedgerContract": "ledger",
+    "LimitsContract": "limits",
     "MetricSourceContract": "metrics",
     "WindowedMetricSourceContract": "metrics",
     "NotifierContract": "notifier",

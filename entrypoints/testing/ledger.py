@@ -144,7 +144,7 @@ class LedgerContract(StoreContract):
         entries = sealed_entries("m", 1)
         claim = store.claim(NOW, "A", LEASE_SECONDS)
 
-        store.append(Append("m", entries, claim.epoch))
+        store.append(Append("m", entries, claim.epoch_of("m")))
 
         assert tuple(store.read("m")) == entries
 
@@ -155,8 +155,8 @@ class LedgerContract(StoreContract):
         entries = sealed_entries("m", 1)
 
         with pytest.raises(LeaseLost):
-            store.append(Append("m", entries, stale.epoch))
-        store.append(Append("m", entries, current.epoch))
+            store.append(Append("m", entries, stale.epoch_of("m")))
+        store.append(Append("m", entries, current.epoch_of("m")))
 
         assert tuple(store.read("m")) == entries
 
@@ -167,7 +167,7 @@ class LedgerContract(StoreContract):
         claim = store.claim(NOW, "A", LEASE_SECONDS)
         clock.seconds += 2 * LEASE_SECONDS
 
-        store.append(Append("m", sealed_entries("m", 1), claim.epoch))
+        store.append(Append("m", sealed_entries("m", 1), claim.epoch_of("m")))
 
         assert len(store.read("m")) == 1
 
@@ -176,7 +176,7 @@ class LedgerContract(StoreContract):
         store.release("A")
 
         with pytest.raises(LeaseLost):
-            store.append(Append("m", sealed_entries("m", 1), claim.epoch))
+            store.append(Append("m", sealed_entries("m", 1), claim.epoch_of("m")))
 
     def test_an_epoch_that_nobody_was_given_is_refused(self, store: LedgerStore) -> None:
         for epoch in (0, 1):

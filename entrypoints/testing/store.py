@@ -1,9 +1,9 @@
-"""What the contracts of ledger, agenda and outbox share: one store, a clock, and sealed entries.
+"""What the contracts of ledger, agenda, limits and outbox share: one store, a clock, and sealed entries.
 
-The three ports share transactions, so one class implements them. Subclass their contracts over it, together,
+The four ports share transactions, so one class implements them. Subclass their contracts over it, together,
 and let pytest run them::
 
-    class TestMyLedger(LedgerContract, AgendaContract, OutboxContract):
+    class TestMyLedger(LedgerContract, AgendaContract, LimitsContract, OutboxContract):
         def make_store(self, folder, clock):
             return closing(MyLedger(folder / "ledger", clock=clock))
 """
@@ -23,6 +23,7 @@ import pytest
 from ...domain.sealing import Draft, Head, seal
 from ...ports.agenda import Agenda
 from ...ports.ledger import Append, Entry, Ledger
+from ...ports.limits import Limits
 from ...ports.notifier import Notice
 from ...ports.outbox import Outbox
 
@@ -30,8 +31,8 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LEASE_SECONDS = 60.0
 
 
-class LedgerStore(Ledger, Agenda, Outbox, Protocol):
-    """The three ports that share transactions, and therefore an implementation."""
+class LedgerStore(Ledger, Agenda, Limits, Outbox, Protocol):
+    """The four ports that share transactions, and therefore an implementation."""
 
 
 @dataclass

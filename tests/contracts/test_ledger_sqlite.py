@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -31,6 +32,9 @@ from autoretrain.entrypoints.testing.store import (
 )
 from autoretrain.ports.errors import Overtaken, Permanent, Temporary
 from autoretrain.ports.ledger import Append
+from autoretrain.ports.limits import Unit
+
+FIXTURE = Path(__file__).parent.parent / "fixtures" / "ledger-0.1.0.db"
 
 SECONDS = 30  # how long a helper process may take at most, far more than it needs
 
@@ -140,8 +144,8 @@ class TestProcesses:
             clock.seconds += 70
             taken = ledger.claim(NOW, "B", LEASE_SECONDS)
 
-        assert (held.epoch, held.holder) == (None, "A")
-        assert taken.epoch == 2
+        assert (held.epoch_of("m"), held.holder_of("m")) == (None, "A")
+        assert taken.epoch_of("m") == 2
 
     def test_a_fork_shares_no_connection(self, path: Path, ledger: SqliteLedger) -> None:
         """Were a connection open across the fork, the parent's close would remove the child's log."""
@@ -282,21 +286,21 @@ class TestBusy:
     def test_an_idle_tick_writes_nothing(self, path: Path) -> None:
         clock = ManualClock()
         with closing(SqliteLedger(path, clock=clock, busy_seconds=0.05)) as ledger:
-            epoch = ledger.claim(NOW, "A", LEASE_SECONDS).epoch
+            epoch = ledger.claim(NOW, "A", LEASE_SECONDS).epoch_of("m")
             assert epoch is not None
             clock.seconds += 0.2 * LEASE_SECONDS
             with closing(connect(path)) as other:
                 other.execute("BEGIN IMMEDIATE")  # whoever wants to write now fails
 
-                assert ledger.claim(NOW, "A", LEASE_SECONDS).epoch == epoch
-                assert ledger.claim(NOW, "B", LEASE_SECONDS).epoch is None
+                assert ledger.claim(NOW, "A", LEASE_SECONDS).epoch_of("m") == epoch
+                assert ledger.claim(NOW, "B", LEASE_SECONDS).epoch_of("m") is None
                 assert list(ledger.due(NOW)) == []
                 clock.seconds += 0.2 * LEASE_SECONDS
                 with pytest.raises(Temporary):
                     ledger.claim(NOW, "A", LEASE_SECONDS)
 
     def test_a_look_at_the_same_time_commits_nothing(self, path: Path, ledger: SqliteLedger) -> None:
-        epoch = ledger.claim(NOW, "A", LEASE_SECONDS).epoch
+        epoch = ledger.claim(NOW, "A", LEASE_SECONDS).epoch_of("m")
         assert epoch is not None
         ledger.set_next_look("m", 0, NOW, epoch)
         with closing(connect(path)) as other:
@@ -333,10 +337,36 @@ class TestFile:
         ledger.append(request(sealed_entries("m", 1)))
         ledger.close()
         with closing(connect(path)) as other:
-            other.execute("PRAGMA user_version = 2")
+            other.execute("PRAGMA user_version = 99")
 
-        with pytest.raises(Permanent, match=r"schema is 2.*upgrade autoretrain"):
+        with pytest.raises(Permanent, match=r"schema is 99.*upgrade autoretrain"):
             ledger.read("m")
+        with pytest.raises(Permanent, match=r"schema is 99.*upgrade autoretrain"):
+            ledger.upgrade()
+
+    def test_an_older_schema_is_refused_until_it_is_upgraded(self, path: Path) -> None:
+        path.parent.mkdir()
+        shutil.copy(FIXTURE, path)
+        with closing(SqliteLedger(path)) as ledger:
+            with pytest.raises(Permanent, match=r"schema is 1, .* needs 2: .*autoretrain db upgrade"):
+                ledger.models()
+
+            assert ledger.upgrade() == (1, 2)
+            assert ledger.upgrade() == (2, 2)
+
+            assert [verify(model, ledger.read(model)) for model in ledger.models()] == [None, None]
+            assert ledger.used([Unit("trainings", "", 1)]) == [0]
+
+    def test_an_upgrade_that_fails_changes_nothing(self, path: Path) -> None:
+        path.parent.mkdir()
+        shutil.copy(FIXTURE, path)
+        with closing(connect(path)) as other:
+            other.execute("CREATE TABLE units (already TEXT)")
+        with closing(SqliteLedger(path)) as ledger:
+            with pytest.raises(Permanent):
+                ledger.upgrade()
+            with pytest.raises(Permanent, match="schema is 1"):
+                ledger.models()
 
     def test_a_damaged_file_is_permanent(self, path: Path, ledger: SqliteLedger) -> None:
         ledger.append(request(sealed_entries("m", 200)))
@@ -415,15 +445,15 @@ class TestCaller:
     def test_a_clock_set_back_does_not_lengthen_a_lease(self, path: Path) -> None:
         clock = ManualClock()
         with closing(SqliteLedger(path, clock=clock)) as ledger:
-            epoch = ledger.claim(NOW, "A", LEASE_SECONDS).epoch
+            epoch = ledger.claim(NOW, "A", LEASE_SECONDS).epoch_of("m")
             clock.seconds -= 3600
-            assert ledger.claim(NOW, "A", LEASE_SECONDS).epoch == epoch
+            assert ledger.claim(NOW, "A", LEASE_SECONDS).epoch_of("m") == epoch
             clock.seconds += 1.1 * LEASE_SECONDS
 
-            assert ledger.claim(NOW, "B", LEASE_SECONDS).holder == "B"
+            assert ledger.claim(NOW, "B", LEASE_SECONDS).holder_of("m") == "B"
 
     def test_notices_tell_of_entries_that_are_there(self, path: Path, ledger: SqliteLedger) -> None:
-        epoch = ledger.claim(NOW, "A", LEASE_SECONDS).epoch
+        epoch = ledger.claim(NOW, "A", LEASE_SECONDS).epoch_of("m")
         ledger.append(Append("m", sealed_entries("m", 2), epoch, None, (notice("n"),)))
 
         with closing(connect(path)) as other:
