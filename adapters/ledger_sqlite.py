@@ -53,7 +53,7 @@ WHERE :seq = (SELECT coalesce(max(seq), 0) FROM entries WHERE model = :model)
 ON CONFLICT (model) DO UPDATE SET next_look = excluded.next_look WHERE next_look <> excluded.next_look
 """
 
-_GIVE_BACK = "DELETE FROM units WHERE owner = ? AND period = '' AND scope = ?"
+_GIVE_BACK = "DELETE FROM units WHERE owner = ? AND period = ''"
 # The lowest free unit, unless the owner has one; the count matters where a limit was lowered meanwhile.
 _TAKE = """
 INSERT INTO units (scope, period, n, owner)
@@ -78,7 +78,7 @@ WHERE delivered_at IS NULL AND
 
 
 class SqliteLedger:
-    """Implements ``Ledger``, ``Agenda``, ``Limits`` and ``Outbox``; threads, processes and forks may share it.
+    """Implements ``Ledger``, ``Agenda``, ``Limits`` and ``Outbox``; safe beside threads, processes and forks.
 
     There is one shard, and so one controller at a time.
 
@@ -237,7 +237,7 @@ class _Lease:
     def after_claim(self, holder: str, clock: float, seconds: float) -> _Lease:
         """Return the lease as a claim leaves it; an equal one when nothing needs to be written."""
         remaining = self.expires_at - clock
-        # More than its whole life remains when the clock was set back: over for others, lest it outlive its holder.
+        # When the clock was set back: over for others, lest it outlive its holder.
         set_back = remaining > self.seconds
         if self.holder is None or remaining <= 0 or (set_back and self.holder != holder):
             return _Lease(holder, self.epoch + 1, clock + seconds, seconds)
@@ -295,7 +295,8 @@ def _insert_entry(connection: sqlite3.Connection, entry: Entry, batch: Append) -
 
 
 def _move_units(connection: sqlite3.Connection, batch: Append) -> None:
-    connection.executemany(_GIVE_BACK, [(batch.owner, scope) for scope in batch.gives_back])
+    if batch.gives_back:
+        connection.execute(_GIVE_BACK, (batch.owner,))
     for unit in batch.takes:
         values = {"scope": unit.scope, "period": unit.period, "owner": batch.owner}
         if connection.execute(_HAS_TAKEN, values).fetchone():

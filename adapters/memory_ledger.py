@@ -107,7 +107,7 @@ class MemoryLedger:
         units = {
             (scope, period, n): owner
             for (scope, period, n), owner in self._units.items()
-            if (period, owner) != ("", batch.owner) or scope not in batch.gives_back
+            if not batch.gives_back or (period, owner) != ("", batch.owner)
         }
         for unit in batch.takes:
             taken = {n: owner for (*of, n), owner in units.items() if of == [unit.scope, unit.period]}

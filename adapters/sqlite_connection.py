@@ -114,7 +114,8 @@ class Schema:
     def _bring_up(self, connection: sqlite3.Connection, version: int) -> None:
         if version > self.newest:
             raise Permanent(
-                f"its schema is {version}, and this release knows none above {self.newest}: upgrade autoretrain"
+                f"its schema is {version}, and this release knows none above {self.newest}: "
+                "upgrade autoretrain"
             )
         for number in range(version + 1, self.newest + 1):
             for statement in _statements(_scripts(self.name)[number]):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from autoretrain.domain.config import TriggerConfig
+from autoretrain.domain.limits import Limit
 from autoretrain.domain.spec import PromotionSpec, TrainingSpec
 from autoretrain.entrypoints.settings import (
     AdapterSettings,
@@ -47,6 +48,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         MlflowSettings,
         ComputeSettings,
         ControllerSettings,
+        Limit,
         Secrets,
     )
 }

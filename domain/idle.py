@@ -70,7 +70,7 @@ def decide_idle(spec: ModelSpec, rule: Rule, state: ModelState, seen: IdleSeen, 
     verdict = rule.judge(seen.observations, situation)
     if not verdict.is_yes and is_pending(rule.needs(situation), seen.observations):
         return Plan(look_at=now + POLL)
-    suppressed = _suppression(spec, state, now) if verdict.is_yes else ""
+    suppressed = _suppression(spec, state, seen, now) if verdict.is_yes else ""
     verdicts = {leaf.name: _plain(leaf.judge(seen.observations, situation)) for leaf in rule.leaves()}
     drafts = _changed(state, verdicts, suppressed) + _alarms(spec, state, verdicts, now)
     if verdict.is_yes and not suppressed:
@@ -104,13 +104,15 @@ def _settle_champion(spec: ModelSpec, state: ModelState, found: ModelVersion | N
     return (Draft("champion.conflict", {"expected": known and known.version, "found": label}),)
 
 
-def _suppression(spec: ModelSpec, state: ModelState, now: datetime) -> str:
+def _suppression(spec: ModelSpec, state: ModelState, seen: IdleSeen, now: datetime) -> str:
     """Why nothing is done though the rule says yes; empty when nothing stands against it."""
     if state.conflict is not None:
         return "conflict"
     until, last = cooldown_end(spec, state), state.last_job
     just_ended = last is not None and last.completed_at == now  # without a cooldown, at most one job a look
-    return "cooldown" if just_ended or (until is not None and now < until) else ""
+    if just_ended or (until is not None and now < until):
+        return "cooldown"
+    return f"limit ({seen.exhausted})" if seen.exhausted else ""
 
 
 def cooldown_end(spec: ModelSpec, state: ModelState) -> datetime | None:

@@ -71,10 +71,17 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class IdleSeen:
-    """What was seen of an idle model."""
+    """What was seen of an idle model.
+
+    Attributes:
+        champion: Who serves; ``None`` when nobody does.
+        observations: What its rule asked for.
+        exhausted: Which limit across models leaves no job for it; empty when none does.
+    """
 
     champion: ModelVersion | None
     observations: Observations = field(default_factory=dict)
+    exhausted: str = ""
 
 
 @dataclass(frozen=True, slots=True)

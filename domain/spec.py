@@ -80,6 +80,7 @@ class ModelSpec(BaseModel):
 
     Attributes:
         name: Name of the model, in the registry and everywhere else.
+        group: Group of models that share limits; ``None`` for none.
         task: What kind of model it is.
         positive: The class that counts as positive, as text; ``None`` for 1 of 0/1, else ``average``.
         average: How classes are averaged when no positive class is named.
@@ -104,6 +105,7 @@ class ModelSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f/:]+$")
+    group: str | None = None
     task: Literal["classification", "regression"] = "classification"
     positive: str | None = None
     average: Literal["macro", "weighted", "micro"] = "macro"

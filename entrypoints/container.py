@@ -169,9 +169,13 @@ class Container(containers.DeclarativeContainer):
 
     ledger = providers.Singleton(_ledger, settings)
     agenda = providers.Singleton(lambda ledger: ledger, ledger)
+    limits = providers.Singleton(lambda ledger: ledger, ledger)
     outbox = providers.Singleton(lambda ledger: ledger, ledger)
     observations = providers.Singleton(_observations, settings)
-    compute = providers.Singleton(_compute, settings)
+    compute = providers.Selector(
+        providers.Callable(lambda settings: settings.adapters.compute, settings),
+        subprocess=providers.Singleton(_compute, settings),
+    )
     data = providers.Singleton(_data, settings)
     registry = providers.Singleton(_registry, settings)
     tracker = providers.Singleton(_tracker, settings)
@@ -206,7 +210,7 @@ def build_ports(settings: Settings, replacements: Mapping[str, Any]) -> Ports:
 
     Args:
         settings: Checked settings.
-        replacements: Objects by port name; a ledger that is also agenda and outbox replaces all three.
+        replacements: Objects by port name; a ledger that is also agenda, limits and outbox replaces all four.
 
     Returns:
         The ports.
@@ -226,6 +230,6 @@ def build_ports(settings: Settings, replacements: Mapping[str, Any]) -> Ports:
 
 def _with_ledger(replacements: Mapping[str, Any]) -> dict[str, Any]:
     ledger = replacements.get("ledger")
-    both = {"agenda": "claim", "outbox": "delivered"}
-    same = {name: ledger for name, method in both.items() if hasattr(ledger, method)}
+    others = {"agenda": "claim", "limits": "used", "outbox": "delivered"}
+    same = {name: ledger for name, method in others.items() if hasattr(ledger, method)}
     return {**same, **replacements}

@@ -27,6 +27,7 @@ from ..ports.telemetry import TickReport
 from ..ports.values import Pending
 from .session import Session, until
 from .settings import Settings, check_rules, load_settings
+from .side_by_side import SideBySide
 from .triggers import (
     DataDriftTrigger,
     ManualTrigger,
@@ -55,9 +56,11 @@ class AutoRetrainPipeline:
         triggers: Your own triggers, asked for every model.
         clock: The time, as an aware datetime; ``None`` takes the system's.
         actor: Who asks; recorded with every request. ``None`` takes the user's name.
-        kind: What this process is, for the lease (``library``, ``run``).
+        kind: What this process is, for its leases (``library``, ``run``).
+        patient: Whether a call waits for slow parts of the world. A loop does not: what takes longer than
+            ``controller.patience_seconds`` is taken up by a later tick, and delays no other model.
         **ports: Replacements by port name (``metrics=…``, ``ledger=…``; ``container.PORTS`` lists them). A
-            ledger that is also agenda and outbox, as ours are, replaces all three.
+            ledger that is also agenda, limits and outbox, as ours are, replaces all four.
 
     Raises:
         ConfigurationError: Settings that cannot be used; every problem at once.
@@ -72,6 +75,7 @@ class AutoRetrainPipeline:
         clock: Callable[[], datetime] | None = None,
         actor: str | None = None,
         kind: str = "library",
+        patient: bool = True,
         **ports: Any,
     ) -> None:
         from .container import build_ports, holder_name
@@ -83,7 +87,13 @@ class AutoRetrainPipeline:
         check_rules(self.settings, {name: t.get_trigger_type() for name, t in self._own.items()})
         self.ports = build_ports(self.settings, ports)
         self._session = Session(
-            self.settings, self.ports, self._own, clock, holder_name(kind), _explicit(self.config)
+            self.settings,
+            self.ports,
+            self._own,
+            clock,
+            holder_name(kind),
+            _explicit(self.config),
+            crew=None if patient else SideBySide(self.settings.controller.patience_seconds),
         )
 
     # -- triggers -----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from types import FrameType
 
 from ..domain.plan import POLL, Phase, phase_of
 from ..domain.state import ModelState
-from ..ports.errors import AutoRetrainError, LeaseLost, Refused, Temporary
+from ..ports.errors import AutoRetrainError, Refused, Temporary
 from ..ports.telemetry import TickReport
 from .pipeline import AutoRetrainPipeline
 from .reading import States
@@ -177,7 +177,7 @@ class Service:
         """One turn; ``None`` when it failed, which is logged and never ends the loop."""
         try:
             report = self._pipeline.tick()
-        except (Temporary, LeaseLost) as error:
+        except Temporary as error:
             self._failed(str(error), error)
         except Exception as error:
             _log.exception("a tick failed; the loop goes on")

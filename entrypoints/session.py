@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from ..domain.asking import Crew
 from ..domain.controller import Controller
 from ..domain.idle import windows_of
 from ..domain.jobs import JobStatus, RetrainingJob
@@ -17,7 +18,7 @@ from ..domain.state import ModelState, StartRequest
 from ..domain.trigger_types import TriggerType
 from ..domain.verdict import Verdict
 from ..domain.world import Ports
-from ..ports.errors import LeaseLost, Refused, Temporary, UnknownJob
+from ..ports.errors import Refused, Temporary, UnknownJob
 from ..ports.telemetry import TickReport
 from ..ports.values import Pending
 from .settings import Settings
@@ -39,8 +40,9 @@ class Session:
         ports: The world.
         own: The user's own triggers by name.
         clock: The time; ``None`` takes the system's.
-        holder: Identity of this program for the lease.
+        holder: Identity of this program for its leases.
         overrides: Fields of the trigger configuration that differ from the settings.
+        crew: Puts the controller's questions; ``None`` waits for each answer.
     """
 
     def __init__(
@@ -51,12 +53,14 @@ class Session:
         clock: Callable[[], datetime] | None,
         holder: str,
         overrides: Mapping[str, Any],
+        crew: Crew | None = None,
     ) -> None:
         self._settings = settings
         self._ports = ports
         self._own = own
         self._clock = clock or (lambda: datetime.now(UTC))
         self._holder = holder
+        self._crew = crew
         self._lock = threading.RLock()
         self._keeps_lease = False
         self._controller = self._build(overrides)
@@ -72,6 +76,9 @@ class Session:
             self._holder,
             monotonic=time.monotonic,
             lease_seconds=self._settings.controller.lease_seconds,
+            limits=self._settings.limits,
+            backend=self._settings.adapters.compute,
+            crew=self._crew,
             triggers={name: trigger.should_retrain for name, trigger in self._own.items()},
             trigger_types={name: trigger.get_trigger_type() for name, trigger in self._own.items()},
         )
@@ -161,7 +168,7 @@ class Session:
 
     def advance(self, model: str) -> None:
         """Run the loop for one model's open job, unless another process does."""
-        with self._lock, self._leased(), suppress(LeaseLost):  # whoever has it now goes on with the work
+        with self._lock, self._leased():
             self._controller.advance(model, self._clock())
 
     def tick(self) -> TickReport:
@@ -171,7 +178,7 @@ class Session:
             return self._controller.tick(self._clock())
 
     def release(self) -> None:
-        """Hand the lease back."""
+        """Hand the leases back."""
         with self._lock:
             self._keeps_lease = False
             self._ports.agenda.release(self._holder)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ..domain.limits import LimitSettings
 from ..domain.spec import ModelSpec
 from ..ports.errors import ConfigurationError, Problem
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
@@ -57,11 +58,13 @@ class AdapterSettings(_Section):
             ``prometheus`` asks a server.
         drift: What compares recent rows with those the champion was trained on.
         notifier: Where notices for people go.
+        compute: Where training and predictions run.
     """
 
     metrics: Literal["rescoring", "prometheus"] = "rescoring"
     drift: Literal["evidently"] = "evidently"
     notifier: Literal["log", "slack"] = "log"
+    compute: Literal["subprocess"] = "subprocess"
 
 
 class PrometheusQuerySettings(_Section):
@@ -126,11 +129,14 @@ class ControllerSettings(_Section):
     Attributes:
         wait_seconds: Longest wait between two ticks; a person's request is acted on within it.
         lease_seconds: How long a controller that died keeps others out.
+        patience_seconds: How long a tick waits for a slow part of the world; what takes longer is taken up
+            by a later tick, and delays no other model.
         listen: Address of ``/metrics`` and ``/healthz``; empty for none.
     """
 
     wait_seconds: float = Field(default=2.0, gt=0, le=5.0)
     lease_seconds: float = Field(default=20.0, ge=2.0)
+    patience_seconds: float = Field(default=1.0, gt=0, le=5.0)
     listen: str = "127.0.0.1:9464"
 
 
@@ -145,6 +151,7 @@ class Settings(_Section):
         mlflow: Registry and tracking.
         compute: Local runs.
         controller: The loop.
+        limits: What holds across models, for all controllers together.
         models: The fleet, by name.
     """
 
@@ -155,6 +162,7 @@ class Settings(_Section):
     mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
     compute: ComputeSettings = Field(default_factory=ComputeSettings)
     controller: ControllerSettings = Field(default_factory=ControllerSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
     models: dict[str, ModelSettings] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -165,6 +173,23 @@ class Settings(_Section):
             if missing:
                 fix = "write the PromQL of this metric"
                 raise ValueError("; ".join(f"prometheus.queries.{metric}: {fix}" for metric in missing))
+        return self
+
+    @model_validator(mode="after")
+    def _limits(self) -> Settings:
+        groups = {spec.group for spec in self.models.values() if spec.group is not None}
+        unused = [
+            f"limits.groups.{name}: no model is of this group"
+            for name in self.limits.groups
+            if name not in groups
+        ]
+        unused += [
+            f"limits.compute.{name}: there is no such compute backend; there is {self.adapters.compute}"
+            for name in self.limits.compute
+            if name != self.adapters.compute
+        ]
+        if unused:
+            raise ValueError("; ".join(unused))
         return self
 
     @property

@@ -36,8 +36,8 @@ class Outbox(Protocol):
         Args:
             now: Time by which they are due.
             limit: At most so many.
-            holder: Only of models whose shard this holder has the lease of, so that no two controllers send the
-                same notice; ``None`` takes all.
+            holder: Only of models whose shard this holder has the lease of, so that no two controllers send
+                the same notice; ``None`` takes all.
         """
         ...
 

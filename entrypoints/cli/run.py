@@ -45,7 +45,7 @@ def run(invocation: Invocation, once: bool, until_idle: bool, listen: str | None
         raise click.UsageError("--once and --until-idle exclude one another")
     invocation.log(quiet=False)
     telemetry = PrometheusTelemetry()
-    pipeline = invocation.pipeline("run", telemetry=telemetry)
+    pipeline = invocation.pipeline("run", patient=once, telemetry=telemetry)
     if listen is None:
         listen = "" if once or until_idle else pipeline.settings.controller.listen
     with ExitStack() as stack:

@@ -213,6 +213,7 @@ class World:
             ledger,
             ledger,
             ledger,
+            ledger,
             self.observations,
             self.metrics,
             self.drift,

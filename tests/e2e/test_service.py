@@ -24,11 +24,13 @@ class FailingLedger(MemoryLedger):
         super().__init__()
         self.errors: list[Exception] = []
 
-    def claim(self, now: datetime, holder: str, lease_seconds: float, limit: int = 1000) -> Claim:
+    def claim(
+        self, now: datetime, holder: str, lease_seconds: float, limit: int = 1000, model: str | None = None
+    ) -> Claim:
         """Raise the next error, or claim."""
         if self.errors:
             raise self.errors.pop(0)
-        return super().claim(now, holder, lease_seconds, limit)
+        return super().claim(now, holder, lease_seconds, limit, model)
 
 
 class Clockwork:
