@@ -13,8 +13,9 @@ from datetime import datetime
 from ..ports.agenda import Claim
 from ..ports.errors import DuplicateKey, LeaseLost, Overtaken
 from ..ports.ledger import Append, Entry
+from ..ports.notifier import SEVERITIES
 from ..ports.observations import Look
-from ..ports.outbox import Outgoing
+from ..ports.outbox import Backlog, Outgoing
 
 _GENESIS = "0" * 64
 
@@ -31,7 +32,7 @@ class MemoryLedger:
         self._lock = threading.RLock()
         self._streams: dict[str, list[Entry]] = {}
         self._looks: dict[str, datetime] = {}
-        self._outbox: dict[str, tuple[Outgoing, datetime | None]] = {}
+        self._outbox: dict[str, Outgoing | None] = {}  # None: it has arrived, and its id is taken
         self._holder = ""
         self._epoch = 0
         self._expires = float("-inf")
@@ -65,7 +66,7 @@ class MemoryLedger:
                 earlier = batch.epoch is None  # a request never makes a model wait longer
                 self._looks[batch.model] = min(look, batch.next_look) if earlier else batch.next_look
             for notice in batch.notices:
-                self._outbox.setdefault(notice.id, (Outgoing(notice, 0), notice.at))
+                self._outbox.setdefault(notice.id, Outgoing(notice, 0))
 
     def _check_lease(self, epoch: int | None) -> None:
         if epoch is not None and (epoch != self._epoch or not self._holder):
@@ -111,32 +112,55 @@ class MemoryLedger:
     # Outbox
 
     def due(self, now: datetime, limit: int = 20) -> Sequence[Outgoing]:
-        """Notices whose time has come, oldest first."""
+        """Notices whose time has come, the most severe first, then the latest written."""
         with self._lock:
-            ready = [outgoing for outgoing, at in self._outbox.values() if at is not None and at <= now]
-            return tuple(sorted(ready, key=lambda outgoing: outgoing.notice.at)[:limit])
+            waiting = [outgoing for outgoing in self._undelivered(dead=False) if _is_due(outgoing, now)]
+            latest_first = reversed(waiting)
+            return tuple(sorted(latest_first, key=_rank)[:limit])
 
     def delivered(self, notice_id: str, at: datetime) -> None:
         """Note that a notice has arrived."""
         with self._lock:
-            if notice_id in self._outbox:
-                self._outbox[notice_id] = (replace(self._outbox[notice_id][0], dead=False), None)
+            if self._outbox.get(notice_id) is not None:
+                self._outbox[notice_id] = None
 
     def postpone(self, notice_id: str, until: datetime | None, error: str) -> None:
         """Note a failure: try again later, or give up."""
         with self._lock:
-            if notice_id not in self._outbox:
-                return
-            outgoing, at = self._outbox[notice_id]
-            if at is not None:
-                tried = replace(outgoing, attempts=outgoing.attempts + 1, error=error, dead=until is None)
-                self._outbox[notice_id] = (tried, until)
+            outgoing = self._outbox.get(notice_id)
+            if outgoing is not None:
+                dead = outgoing.dead or until is None
+                self._outbox[notice_id] = replace(
+                    outgoing,
+                    attempts=outgoing.attempts + 1,
+                    error=error,
+                    dead=dead,
+                    next_try=None if dead else until,
+                )
 
     def dead_letters(self) -> Sequence[Outgoing]:
-        """Notices that were given up, oldest first."""
+        """Notices that were given up, in the order in which they were written."""
         with self._lock:
-            dead = [outgoing for outgoing, _ in self._outbox.values() if outgoing.dead]
-            return tuple(sorted(dead, key=lambda outgoing: outgoing.notice.at))
+            return tuple(self._undelivered(dead=True))
+
+    def resend(self, notice_ids: Sequence[str], now: datetime) -> int:
+        """Make notices due at once."""
+        with self._lock:
+            found = {name: outgoing for name in notice_ids if (outgoing := self._outbox.get(name))}
+            for name, outgoing in found.items():
+                self._outbox[name] = replace(outgoing, attempts=0, dead=False, next_try=now)
+            return len(found)
+
+    def counts(self) -> Backlog:
+        """How many wait, and how many were given up."""
+        with self._lock:
+            waiting = [outgoing.notice.at for outgoing in self._undelivered(dead=False)]
+            dead = [outgoing.notice.at for outgoing in self._undelivered(dead=True)]
+            return Backlog(len(waiting), len(dead), min(waiting, default=None), min(dead, default=None))
+
+    def _undelivered(self, *, dead: bool) -> list[Outgoing]:
+        """In the order in which they were written."""
+        return [each for each in self._outbox.values() if each is not None and each.dead is dead]
 
 
 class MemoryObservations:
@@ -165,3 +189,11 @@ class MemoryObservations:
 
 def _time(look: Look) -> datetime:
     return look.at
+
+
+def _is_due(outgoing: Outgoing, now: datetime) -> bool:
+    return outgoing.next_try is None or outgoing.next_try <= now
+
+
+def _rank(outgoing: Outgoing) -> int:
+    return SEVERITIES.index(outgoing.notice.severity)

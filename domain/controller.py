@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
 
 from ..ports.compute import RunRequest
 from ..ports.data import Snapshot
@@ -22,6 +21,7 @@ from ..ports.telemetry import TickReport
 from ..ports.tracking import TrainingContext
 from ..ports.values import Pending
 from .decide import decide
+from .delivery import Delivered, Delivery
 from .idle import situation_of
 from .jobs import RetrainingJob
 from .notices import notices_of
@@ -76,6 +76,7 @@ class Controller:
             name: spec.combined_rule(self._kinds) for name, spec in self.fleet.items()
         }
         self._world = World(ports, self.fleet, self._rules, own)
+        self._delivery = Delivery(ports.outbox, ports.notifier, self._world.ask, monotonic=monotonic)
         self._states: dict[str, ModelState] = {}
         self._trouble: dict[str, tuple[int, Trouble]] = {}  # met while acting, with the head it belongs to
 
@@ -192,10 +193,10 @@ class Controller:
         started = self._monotonic()
         tally = self._world.tally = Tally()
         claim = self.ports.agenda.claim(now, self.holder, self._lease_seconds)
-        sent = waiting = 0
+        delivered = Delivered()
         if claim.epoch is not None:
             self._turn(claim.due, claim.epoch, now)
-            sent, waiting = self._deliver(now)
+            delivered = self._delivery.deliver(now)
         report = TickReport(
             at=now,
             seconds=self._monotonic() - started,
@@ -204,8 +205,8 @@ class Controller:
             verdicts=tally.verdicts,
             events=tally.events,
             errors=tally.errors,
-            notices_sent=sent,
-            notices_waiting=waiting,
+            notices_sent=delivered.sent,
+            notices_waiting=delivered.backlog.waiting,
             metrics=tally.metrics,
             next_due=claim.next_due,
         )
@@ -227,7 +228,7 @@ class Controller:
         if claim.epoch is None:
             return False
         self._turn([model], claim.epoch, now, only_jobs=True)
-        self._deliver(now)
+        self._delivery.deliver(now)
         return True
 
     def _turn(self, models: Iterable[str], epoch: int, now: datetime, only_jobs: bool = False) -> None:
@@ -339,7 +340,7 @@ class Controller:
         )
         self.ports.compute.submit(run)
 
-    # -- looks and notices --------------------------------------------------------------------------------
+    # -- looks --------------------------------------------------------------------------------------------
 
     def _note_look(self, state: ModelState, plan: Plan, now: datetime) -> None:
         verdicts = plan.verdicts or {}
@@ -361,22 +362,6 @@ class Controller:
             replace(draft, data={**draft.data, **told}) if draft.kind == "look.changed" else draft
             for draft in drafts
         )
-
-    def _deliver(self, now: datetime) -> tuple[int, int]:
-        """Send what is due; count what was delivered, and what was not."""
-        sent = waiting = 0
-        for outgoing in self.ports.outbox.due(now):
-            notice = outgoing.notice
-            failure = self._world.ask("notifier", partial(self.ports.notifier.send, notice))
-            if not isinstance(failure, Trouble):
-                self.ports.outbox.delivered(notice.id, now)
-                sent += 1
-                continue
-            wait = failure.retry_after or min(5.0 * 2 ** min(outgoing.attempts, 10), 3600.0)
-            again = now + timedelta(seconds=wait) if failure.temporary else None
-            self.ports.outbox.postpone(notice.id, again, failure.reason)
-            waiting += 1
-        return sent, waiting
 
 
 def training_environment(job: RetrainingJob, data: Snapshot) -> dict[str, str]:
