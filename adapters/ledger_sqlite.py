@@ -247,7 +247,7 @@ def _claim(connection: sqlite3.Connection, lease: _Lease, holder: str, now: date
     if lease.holder is not None and lease.holder != holder:
         return Claim(None, lease.holder)
     due = connection.execute(
-        "SELECT model FROM agenda WHERE next_look <= ? ORDER BY next_look, model LIMIT ?",
+        "SELECT model, next_look FROM agenda WHERE next_look <= ? ORDER BY next_look, model LIMIT ?",
         (to_micros(now), limit),
     ).fetchall()
     following = connection.execute(
@@ -256,8 +256,9 @@ def _claim(connection: sqlite3.Connection, lease: _Lease, holder: str, now: date
     return Claim(
         lease.epoch,
         holder,
-        tuple(model for (model,) in due),
+        tuple(model for model, _ in due),
         None if following is None else from_micros(following[0]),
+        from_micros(due[0][1]) if due else None,
     )
 
 

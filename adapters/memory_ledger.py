@@ -95,7 +95,8 @@ class MemoryLedger:
             waiting = sorted((at, model) for model, at in self._looks.items())
             due = tuple(model for at, model in waiting if at <= now)[:limit]
             following = waiting[len(due) :]
-            return Claim(self._epoch, holder, due, following[0][0] if following else None)
+            next_due = following[0][0] if following else None
+            return Claim(self._epoch, holder, due, next_due, waiting[0][0] if due else None)
 
     def set_next_look(self, model: str, seq: int, at: datetime, epoch: int) -> None:
         """Say when a model wants to be looked at again, if nothing was appended meanwhile."""

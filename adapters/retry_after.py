@@ -12,8 +12,8 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
 
     Args:
         headers: Headers of the answer, in any case.
-        now: Time by which a date is in the future, where the answer does not say its own in ``Date``. That one
-            is preferred, since the two clocks need not agree. ``None`` takes the system's.
+        now: Time by which a date is in the future, where the answer does not say its own in ``Date``: that
+            one is preferred, since the two clocks need not agree. ``None`` takes the system's.
     """
     named = {name.lower(): value.strip() for name, value in headers.items()}
     value = named.get("retry-after", "")

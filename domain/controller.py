@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from ..ports.compute import RunRequest
 from ..ports.data import Snapshot
-from ..ports.errors import ChampionMoved, Overtaken, Permanent, Refused, UnknownModel
+from ..ports.errors import ChampionMoved, LeaseLost, Overtaken, Permanent, Refused, UnknownModel
 from ..ports.ledger import Append
 from ..ports.observations import Look
 from ..ports.registry import ModelVersion
@@ -29,6 +29,7 @@ from .plan import RETRY, Act, CancelRun, Phase, Plan, Seen, SetChampion, SubmitT
 from .sealing import Draft, canonical, digest_of, plain, seal
 from .spec import ModelSpec
 from .state import ModelState, fold
+from .tally import LeaseWatch, Standing, report_of
 from .trigger_types import TriggerType
 from .triggers import Rule, is_pending
 from .verdict import Verdict, unknown
@@ -77,6 +78,7 @@ class Controller:
         }
         self._world = World(ports, self.fleet, self._rules, own)
         self._delivery = Delivery(ports.outbox, ports.notifier, self._world.ask, monotonic=monotonic)
+        self._standing, self._leases = Standing(), LeaseWatch()
         self._states: dict[str, ModelState] = {}
         self._trouble: dict[str, tuple[int, Trouble]] = {}  # met while acting, with the head it belongs to
 
@@ -89,8 +91,14 @@ class Controller:
             Temporary: The ledger cannot be read.
         """
         known = self._states.get(model, ModelState(model))
-        state = fold(model, self.ports.ledger.read(model, known.head.seq), known)
-        self._states[model] = state
+        return self._know(fold(model, self.ports.ledger.read(model, known.head.seq), known))
+
+    def _know(self, state: ModelState) -> ModelState:
+        """Remember a state."""
+        if self._states.get(state.model) is not state:
+            self._states[state.model] = state
+            if state.model in self.fleet:
+                self._standing.note(state)
         return state
 
     def spec(self, model: str) -> ModelSpec:
@@ -193,23 +201,17 @@ class Controller:
         started = self._monotonic()
         tally = self._world.tally = Tally()
         claim = self.ports.agenda.claim(now, self.holder, self._lease_seconds)
+        self._leases.claimed(claim.epoch is not None)
         delivered = Delivered()
         if claim.epoch is not None:
-            self._turn(claim.due, claim.epoch, now)
+            try:
+                self._turn(claim.due, claim.epoch, now)
+            except LeaseLost:
+                self._leases.lost()
+                raise
             delivered = self._delivery.deliver(now)
-        report = TickReport(
-            at=now,
-            seconds=self._monotonic() - started,
-            holds_lease=claim.epoch is not None,
-            looked=claim.due,
-            verdicts=tally.verdicts,
-            events=tally.events,
-            errors=tally.errors,
-            notices_sent=delivered.sent,
-            notices_waiting=delivered.backlog.waiting,
-            metrics=tally.metrics,
-            next_due=claim.next_due,
-        )
+        seconds = self._monotonic() - started
+        report = report_of(now, seconds, claim, tally, self._standing, self._leases, delivered)
         self.ports.telemetry.report(report)
         return report
 
@@ -302,7 +304,7 @@ class Controller:
         after = fold(state.model, entries, state)
         notices = notices_of(state, entries)
         self.ports.ledger.append(Append(state.model, entries, epoch, look_at, notices))
-        self._states[state.model] = after
+        self._know(after)
         self._world.tally.events.update((state.model, draft.kind) for draft in drafts)
 
     # -- acting -------------------------------------------------------------------------------------------

@@ -135,7 +135,8 @@ class Delivery:
             return [(each,) for each in due[-1:]]
         if self._send_digest and len(due) > FEW:
             return [tuple(due)]
-        return [(each,) for each in sorted(due[::-1], key=lambda each: each.notice.at)]
+        as_written = reversed(due)  # of one severity; the sort keeps that order among equal times
+        return [(each,) for each in sorted([*as_written], key=lambda each: each.notice.at)]
 
     def _send(self, message: Message) -> None:
         if len(message) > 1 and self._send_digest:

@@ -16,12 +16,14 @@ class Claim:
         holder: Who holds the lease now.
         due: Models to look at, most overdue first; empty when ``epoch`` is ``None``.
         next_due: When the next model wants a look; ``None`` when there is none.
+        due_since: The time at which the first of ``due`` wanted its look; ``None`` when nothing is due.
     """
 
     epoch: int | None
     holder: str
     due: tuple[str, ...] = ()
     next_due: datetime | None = None
+    due_since: datetime | None = None
 
 
 class Agenda(Protocol):
