@@ -126,12 +126,14 @@ class ControllerSettings(_Section):
     Attributes:
         wait_seconds: Longest wait between two ticks; a person's request is acted on within it.
         lease_seconds: How long a controller that died keeps others out.
-        listen: Address of ``/metrics`` and ``/healthz``; empty for none.
+        listen: Address of ``/metrics``, ``/healthz`` and ``/readyz``; empty for none.
+        stale_seconds: A loop none of whose turns has ended for so long is not alive.
     """
 
     wait_seconds: float = Field(default=2.0, gt=0, le=5.0)
     lease_seconds: float = Field(default=20.0, ge=2.0)
     listen: str = "127.0.0.1:9464"
+    stale_seconds: float = Field(default=120.0, ge=30.0, allow_inf_nan=False)
 
 
 class Settings(_Section):
