@@ -19,7 +19,7 @@ from ..ports.data import Snapshot, SnapshotRequest
 from ..ports.drift import ColumnDrift, DriftReport
 from ..ports.errors import ChampionMoved, Permanent, UnknownModel
 from ..ports.metrics import MetricQuery, MetricWindow
-from ..ports.notifier import Notice
+from ..ports.notifier import Digest, Notice
 from ..ports.predictor import Predictions
 from ..ports.registry import ModelVersion
 from ..ports.scorer import Scores, ScoringTask
@@ -364,14 +364,25 @@ def _regress(labels: Sequence[float], predicted: Sequence[float]) -> dict[str, f
 
 
 class MemoryNotifier:
-    """Implements Notifier: keeps what it gets, by id."""
+    """Implements Notifier and DigestNotifier.
+
+    Attributes:
+        sent: What has arrived, one by one or in a digest, in order.
+        digests: The digests among it.
+    """
 
     def __init__(self) -> None:
         self.sent: list[Notice] = []
+        self.digests: list[Digest] = []
 
     def send(self, notice: Notice) -> None:
         """Keep one notice."""
         self.sent.append(notice)
+
+    def send_digest(self, digest: Digest) -> None:
+        """Keep the notices of a digest."""
+        self.digests.append(digest)
+        self.sent.extend(notice for line in digest.lines for notice in line.notices)
 
 
 class MemoryTelemetry:

@@ -32,6 +32,7 @@ from ..ports.tracking import TrainingContext
 from ..ports.values import Pending
 from .asking import Crew, Question
 from .decide import decide
+from .delivery import Delivered, Delivery
 from .idle import situation_of
 from .jobs import RetrainingJob
 from .limits import LimitSettings, Ration, gives_back, owner_of
@@ -52,6 +53,7 @@ from .plan import (
 from .sealing import Draft, canonical, digest_of, plain, seal
 from .spec import ModelSpec
 from .state import ModelState, fold
+from .tally import LeaseWatch, Standing, report_of
 from .trigger_types import TriggerType
 from .triggers import Rule, is_pending
 from .verdict import Verdict, unknown
@@ -108,6 +110,10 @@ class Controller:
             name: Ration.of(limits or LimitSettings(), spec, backend) for name, spec in self.fleet.items()
         }
         self._world = World(ports, self.fleet, self._rules, self._rations, own, crew)
+        self._delivery = Delivery(
+            ports.outbox, ports.notifier, self._world.ask_in_time, holder=holder, monotonic=monotonic
+        )
+        self._standing, self._leases = Standing(), LeaseWatch(holder)
         self._states: dict[str, ModelState] = {}
         self._trouble: dict[str, tuple[int, Trouble]] = {}  # met while acting, with the head it belongs to
         self._acting: dict[str, tuple[int, Question]] = {}  # begun acts, with the head they belong to
@@ -121,8 +127,14 @@ class Controller:
             Temporary: The ledger cannot be read.
         """
         known = self._states.get(model, ModelState(model))
-        state = fold(model, self.ports.ledger.read(model, known.head.seq), known)
-        self._states[model] = state
+        return self._know(fold(model, self.ports.ledger.read(model, known.head.seq), known))
+
+    def _know(self, state: ModelState) -> ModelState:
+        """Remember a state."""
+        if self._states.get(state.model) is not state:
+            self._states[state.model] = state
+            if state.model in self.fleet:
+                self._standing.note(state)
         return state
 
     def spec(self, model: str) -> ModelSpec:
@@ -226,23 +238,16 @@ class Controller:
         started = self._monotonic()
         tally = self._world.tally = Tally()
         claim = self.ports.agenda.claim(now, self.holder, self._lease_seconds)
-        sent = waiting = 0
+        self._leases.claimed(claim)
+        for model in self.fleet if self._leases.changed else ():
+            if claim.epoch_of(model) is None:
+                self._standing.forget(model)  # another controller speaks for it from now on
+        delivered = Delivered()
         if claim.leases:
             self._turn(claim.due, claim, now)
-            sent, waiting = self._deliver(now)
-        report = TickReport(
-            at=now,
-            seconds=self._monotonic() - started,
-            holds_lease=bool(claim.leases),
-            looked=claim.due,
-            verdicts=tally.verdicts,
-            events=tally.events,
-            errors=tally.errors,
-            notices_sent=sent,
-            notices_waiting=waiting,
-            metrics=tally.metrics,
-            next_due=claim.next_due,
-        )
+            delivered = self._delivery.deliver(now)
+        seconds = self._monotonic() - started
+        report = report_of(now, seconds, claim, tally, self._standing, self._leases, delivered)
         self.ports.telemetry.report(report)
         return report
 
@@ -261,7 +266,7 @@ class Controller:
         if claim.epoch_of(model) is None:
             return False
         self._turn([model], claim, now, only_jobs=True)
-        self._deliver(now)
+        self._delivery.deliver(now)
         return True
 
     def _turn(self, models: Iterable[str], claim: Claim, now: datetime, only_jobs: bool = False) -> None:
@@ -322,6 +327,7 @@ class Controller:
         except LeaseLost as lost:
             _log.warning("%s is left to another controller: %s", state.model, lost)
             self._world.tally.errors["lease"] += 1
+            self._leases.lost(state.model)
             return False
 
     def _step(self, state: ModelState, seen: Seen | Pending, epoch: int, now: datetime) -> bool:
@@ -381,7 +387,7 @@ class Controller:
                 owner=owner_of(drafts),
             )
         )
-        self._states[state.model] = after
+        self._know(after)
         self._world.tally.events.update((state.model, draft.kind) for draft in drafts)
 
     # -- acting -------------------------------------------------------------------------------------------
@@ -432,7 +438,7 @@ class Controller:
         )
         self.ports.compute.submit(run)
 
-    # -- looks and notices --------------------------------------------------------------------------------
+    # -- looks --------------------------------------------------------------------------------------------
 
     def _note_look(self, state: ModelState, plan: Plan, now: datetime) -> None:
         verdicts = plan.verdicts or {}
@@ -454,22 +460,6 @@ class Controller:
             replace(draft, data={**draft.data, **told}) if draft.kind == "look.changed" else draft
             for draft in drafts
         )
-
-    def _deliver(self, now: datetime) -> tuple[int, int]:
-        """Send what is due; count what was delivered, and what was not."""
-        sent = waiting = 0
-        for outgoing in self.ports.outbox.due(now, holder=self.holder):
-            notice = outgoing.notice
-            failure = self._world.ask("notifier", partial(self.ports.notifier.send, notice))
-            if not isinstance(failure, Trouble):
-                self.ports.outbox.delivered(notice.id, now)
-                sent += 1
-                continue
-            wait = failure.retry_after or min(5.0 * 2 ** min(outgoing.attempts, 10), 3600.0)
-            again = now + timedelta(seconds=wait) if failure.temporary else None
-            self.ports.outbox.postpone(notice.id, again, failure.reason)
-            waiting += 1
-        return sent, waiting
 
 
 def training_environment(job: RetrainingJob, data: Snapshot) -> dict[str, str]:

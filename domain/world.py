@@ -156,6 +156,12 @@ class World:
                 self.tally.errors[question.part] += len(met)
         return answers
 
+    def ask_in_time(self, part: str, key: Hashable, question: Callable[[], _T]) -> _T | Trouble | Pending:
+        """Put a question that may take long; ``Pending`` as long as its answer is on the way."""
+        answers = self.put([Question(part, (key,), lambda _: {key: question()})])
+        answer: _T | Trouble | Pending = answers.get(key, _AWAITED)
+        return answer
+
     # -- looking ------------------------------------------------------------------------------------------
 
     def look(self, states: Iterable[ModelState], now: datetime) -> dict[str, Seen | Pending]:

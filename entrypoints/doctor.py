@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -17,12 +17,15 @@ from ..domain.spec import TrainingSpec
 from ..ports.data import SnapshotRequest
 from ..ports.errors import AutoRetrainError, ConfigurationError, Refused
 from ..ports.metrics import MetricQuery
+from ..ports.outbox import Backlog, Outgoing
 from ..ports.values import TimeWindow
 from .pipeline import AutoRetrainPipeline
 from .service import exclusive
 from .settings import Settings, load_settings
 
 _LEAST_FREE_BYTES = 1 << 30
+_FAR_AHEAD = datetime(9999, 12, 31, tzinfo=UTC)
+_MANY = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +131,32 @@ def _ledger(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
 
 
 def _notices(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
-    dead = pipeline.ports.outbox.dead_letters()
-    if not dead:
-        yield _ok("notices", f"sent by {pipeline.settings.adapters.notifier}, none was given up")
-        return
-    text = f"{len(dead)} were given up, the last one ({dead[-1].notice.title}): {dead[-1].error}"
-    yield Finding("notices", "warning", text, "check adapters.notifier and its secret in the environment")
+    outbox, how = pipeline.ports.outbox, pipeline.settings.adapters.notifier
+    backlog = outbox.counts()
+    if not backlog.waiting and not backlog.dead:
+        yield _ok("notices", f"sent by {how}, none waits and none was given up")
+    if dead := outbox.dead_letters():
+        oldest, last = f"{dead[0].notice.at:%Y-%m-%d %H:%M} UTC", dead[-1]
+        text = (
+            f"{len(dead)} given up, the oldest of {oldest}, the last one ({last.notice.title}): {last.error}"
+        )
+        fix = (
+            "check adapters.notifier and its secret in the environment, then autoretrain notices resend --all"
+        )
+        yield Finding("notices", "warning", text, fix)
+    if backlog.waiting:
+        yield _waiting_notices(backlog, outbox.due(_FAR_AHEAD, limit=_MANY))
+
+
+def _waiting_notices(backlog: Backlog, waiting: Sequence[Outgoing]) -> Finding:
+    """What waits is no news, unless sending it has failed."""
+    since = f"{backlog.oldest_waiting:%Y-%m-%d %H:%M} UTC" if backlog.oldest_waiting else "now"
+    text = f"{backlog.waiting} waiting, the oldest since {since}"
+    errors = [outgoing.error for outgoing in waiting if outgoing.error]
+    if not errors:
+        return _ok("notices", text)
+    fix = "they are tried again by themselves, and lose nothing; see: autoretrain notices"
+    return Finding("notices", "warning", f"{text}: {errors[0]}", fix)
 
 
 def _registry(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:

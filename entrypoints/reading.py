@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ..adapters.ledger_sqlite import SqliteLedger
@@ -20,10 +20,14 @@ from ..domain.sealing import Fault, verify
 from ..domain.state import ModelState, fold
 from ..ports.errors import ConfigurationError, Problem, Refused, UnknownJob, UnknownModel
 from ..ports.ledger import Ledger
+from ..ports.outbox import Outgoing
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
 from .settings_file import FILE_NAME as FILE_NAME
 
 LEDGER_FILE = "ledger.db"
+
+_FAR_AHEAD = datetime(9999, 12, 31, tzinfo=UTC)
+_ALL = 2**31 - 1
 
 
 class States:
@@ -45,7 +49,7 @@ class States:
 
 
 class Installation:
-    """What can be read of an installation without changing anything in it.
+    """What can be read of an installation, changing nothing in it but the next try of a notice.
 
     Args:
         settings: The settings file, or a directory that holds it; ``None`` looks for it.
@@ -138,6 +142,32 @@ class Installation:
         with closing(sqlite3.connect(f"{self._file.as_uri()}?mode=ro", uri=True)) as connection:
             row = connection.execute(query, (model,)).fetchone()
         return from_micros(row[0]) if row else None
+
+    def undelivered(self) -> list[Outgoing]:
+        """Notices that wait, the most urgent first, then those that were given up, oldest first."""
+        if self._ledger is None:
+            return []
+        return [*self._ledger.due(_FAR_AHEAD, limit=_ALL), *self._ledger.dead_letters()]
+
+    def find_notice(self, prefix: str) -> str:
+        """Identity of a notice that has not arrived, by a beginning of it that no other has.
+
+        Raises:
+            Refused: None begins so, or several do; names them.
+        """
+        ids = [outgoing.notice.id for outgoing in self.undelivered()]
+        found = [notice_id for notice_id in ids if prefix and notice_id.startswith(prefix)]
+        if not found:
+            raise Refused(
+                f"no notice {prefix or repr(prefix)} waits or was given up; 'autoretrain notices' lists them"
+            )
+        if len(found) > 1 and prefix not in found:
+            raise Refused(f"several notices begin with {prefix}: {', '.join(found)}")
+        return prefix if prefix in found else found[0]
+
+    def resend(self, notice_ids: Sequence[str], now: datetime) -> int:
+        """Make notices due at once; returns how many are. See ``Outbox.resend``."""
+        return self._ledger.resend(notice_ids, now) if self._ledger else 0
 
     def faults(self) -> list[Fault]:
         """Walk every stream; the first fault of each that has one, empty when all are whole."""

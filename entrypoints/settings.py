@@ -131,13 +131,15 @@ class ControllerSettings(_Section):
         lease_seconds: How long a controller that died keeps others out.
         patience_seconds: How long a tick waits for a slow part of the world; what takes longer is taken up
             by a later tick, and delays no other model.
-        listen: Address of ``/metrics`` and ``/healthz``; empty for none.
+        listen: Address of ``/metrics``, ``/healthz`` and ``/readyz``; empty for none.
+        stale_seconds: A loop none of whose turns has ended for so long is not alive.
     """
 
     wait_seconds: float = Field(default=2.0, gt=0, le=5.0)
     lease_seconds: float = Field(default=20.0, ge=2.0)
     patience_seconds: float = Field(default=1.0, gt=0, le=5.0)
     listen: str = "127.0.0.1:9464"
+    stale_seconds: float = Field(default=120.0, ge=30.0, allow_inf_nan=False)
 
 
 class Settings(_Section):

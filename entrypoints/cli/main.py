@@ -33,6 +33,7 @@ _HOMES = {
     "cancel": "jobs",
     "rollback": "champions",
     "override": "champions",
+    "notices": "notices",
     "audit": "look",
 }
 """Module of each command, in the order in which a user meets them."""

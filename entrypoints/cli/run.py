@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--listen",
     metavar="HOST:PORT",
-    help="Address of /metrics and /healthz; port 0 takes a free one, '' none.  [default: the settings' "
+    help="Address of /metrics, /healthz and /readyz; port 0 takes a free one, '' none.  [default: the settings' "
     "controller.listen; none with --once and --until-idle]",
 )
 @pass_invocation
@@ -82,8 +82,9 @@ def _status(address: str, service: Service, telemetry: PrometheusTelemetry) -> I
 
     pages = {
         "/metrics": lambda: Page(HTTPStatus.OK, telemetry.content_type, telemetry.render()),
-        "/healthz": lambda: health_page(service.health()),
+        "/healthz": lambda: health_page(service.alive()),
+        "/readyz": lambda: health_page(service.ready()),
     }
     with StatusServer(address, pages) as server:
-        click.echo(f"listening on {server.url} (/metrics, /healthz)", err=True)
+        click.echo(f"listening on {server.url} (/metrics, /healthz, /readyz)", err=True)
         yield

@@ -356,11 +356,18 @@ def test_a_controller_answers_and_keeps_a_second_one_out(project: Project, said:
         until(lambda: _get(f"{url}/healthz")[0] == 200)
 
         assert "autoretrain_ticks_total" in _get(f"{url}/metrics")[1]
-        assert _get(f"{url}/nothing") == (404, "there is /metrics and /healthz\n")
+        assert _get(f"{url}/nothing") == (404, "there is /metrics and /healthz and /readyz\n")
         assert f"process {controller.pid}" in said.by("run", code=2)
         (project.directory / ".autoretrain" / "run.lock").rename(project.directory / "run.lock")
         address = url.removeprefix("http://")
         assert "Address already in use" in said.by("run", "--listen", address, code=2)
+
+        status, page = _get(f"{url}/readyz")
+        assert (status, json.loads(page)["role"]) == (200, "leading")
+        (project.directory / ".autoretrain" / "ledger.db").rename(project.directory / "ledger.db")
+        until(lambda: _get(f"{url}/readyz")[0] == 503)
+        assert "was deleted or replaced while in use" in _get(f"{url}/readyz")[1]
+        assert _get(f"{url}/healthz")[0] == 200  # it turns, and restarting it would bring nothing back
     finally:
         controller.send_signal(signal.SIGTERM)
         assert controller.wait(timeout=30) == 0
