@@ -14,7 +14,7 @@ from functools import partial
 
 from ..ports.compute import RunRequest
 from ..ports.data import Snapshot
-from ..ports.errors import ChampionMoved, Overtaken, Permanent, Refused, UnknownModel
+from ..ports.errors import ChampionMoved, DuplicateKey, Overtaken, Permanent, Refused, UnknownModel
 from ..ports.ledger import Append
 from ..ports.observations import Look
 from ..ports.registry import ModelVersion
@@ -24,9 +24,10 @@ from ..ports.values import Pending
 from .decide import decide
 from .idle import situation_of
 from .jobs import RetrainingJob
+from .looks import since_last_change
 from .notices import notices_of
 from .plan import RETRY, Act, CancelRun, Phase, Plan, Seen, SetChampion, SubmitTraining, Trouble, phase_of
-from .sealing import Draft, canonical, digest_of, plain, seal
+from .sealing import Draft, canonical, plain, seal
 from .spec import ModelSpec
 from .state import ModelState, fold
 from .trigger_types import TriggerType
@@ -283,6 +284,9 @@ class Controller:
                 self._append(state, drafts, epoch, plan.look_at or now, now)
             except Overtaken:
                 return True
+            except DuplicateKey as done:  # as of a slot that was answered: nothing is to be done
+                _log.warning("%s", done)
+                plan = Plan(look_at=now + timedelta(seconds=self.fleet[state.model].check_every_seconds))
         if plan.act is not None:
             self._act(state.model, plan.act)
         if plan.look_at is not None and not plan.drafts:
@@ -353,10 +357,10 @@ class Controller:
         """Say in a changed look how many looks there were since the last one, with their digest."""
         if not any(draft.kind == "look.changed" for draft in drafts):
             return drafts
-        recent = self.ports.observations.recent
-        looks = self._world.ask("observations", lambda: recent(state.model, state.looked_at))
-        between = () if isinstance(looks, Trouble) else tuple(look for look in looks if look.at < now)
-        told = {"looks": len(between), "looks_digest": digest_of([look.data for look in between])}
+        since = state.looked_at - timedelta(microseconds=1) if state.looked_at else None
+        recent = partial(self.ports.observations.recent, state.model, since)
+        looks = self._world.ask("observations", recent)
+        told = since_last_change(() if isinstance(looks, Trouble) else looks, state, now)
         return tuple(
             replace(draft, data={**draft.data, **told}) if draft.kind == "look.changed" else draft
             for draft in drafts

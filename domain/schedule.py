@@ -1,11 +1,11 @@
 """Cron slots: the moments at which a schedule wants a model retrained.
 
-A cron expression names minutes of the wall clock; a zone's clock skips some minutes and shows others twice. The
-rule here, and docs/decisions.md says why:
+A cron expression names minutes of the wall clock; a zone's clock skips some minutes and shows others twice.
+The rule is this, and docs/decisions.md says why:
 
 - An expression that names some hours (``30 2 * * *``) comes due once for each minute it names: at the first
-  instant at which the clock shows that minute or a later one. What a clock skips comes when it has skipped it;
-  what it shows twice comes the first time.
+  instant at which the clock shows that minute or a later one. What a clock skips comes when it has skipped
+  it; what it shows twice comes the first time.
 - An expression that names every hour (``*/15 * * * *``) comes due whenever the clock shows such a minute: it
   goes on through an hour that is shown twice, and misses nothing where one is skipped.
 """
