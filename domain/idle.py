@@ -17,7 +17,7 @@ from .schedule import next_slot
 from .sealing import Draft
 from .slots import ScheduleRule
 from .spec import ModelSpec
-from .state import Champion, ModelState
+from .state import SLOT_KEY, Champion, ModelState
 from .suppression import Held, cooldown_end, held_back, signal_answer
 from .trigger_types import TriggerType
 from .triggers import ManualRule, Observations, Rule, Situation, is_pending
@@ -206,7 +206,7 @@ def _missed(state: ModelState, rule: Rule, situation: Situation, opens: bool) ->
 
 
 def _slot_key(slot: datetime) -> str:
-    return f"slot:{slot.isoformat()}"
+    return f"{SLOT_KEY}{slot.isoformat()}"
 
 
 def _opening(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from .cron import Cron, NeverDue, read_cron
@@ -61,10 +62,12 @@ def next_slot(expression: str, time_zone: str, now: datetime) -> datetime:
     return following(cron, zone, now.astimezone(UTC))
 
 
+@lru_cache(maxsize=1024)
 def count_slots(expression: str, time_zone: str, after: datetime, upto: datetime) -> int:
     """Number of slots in ``(after, upto]``.
 
-    Days on which no clock changes are counted by arithmetic, so that thousands of slots take milliseconds.
+    Days on which no clock changes are counted by arithmetic: thousands of slots take milliseconds. A look
+    asks for the same several times.
     """
     cron, zone = read_cron(expression), ZoneInfo(time_zone)
     at, end, number = after.astimezone(UTC), upto.astimezone(UTC), 0

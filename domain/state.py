@@ -43,6 +43,9 @@ from .sealing import Head, load
 from .steadiness import Steadiness
 from .trigger_types import TriggerType
 
+SLOT_KEY = "slot:"
+"""Entries that settle a cron slot are keyed by it: ``slot:2026-03-01T00:00:00+00:00``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Champion:
@@ -206,8 +209,21 @@ def _apply(state: ModelState, entry: Entry) -> ModelState:
             f"{state.model}: entry {entry.seq} ({entry.kind}, version {entry.v}) is newer than this program; "
             "upgrade autoretrain"
         )
-    state = replace(state, head=Head(entry.chain, entry.seq, entry.hash))
+    state = replace(
+        state, head=Head(entry.chain, entry.seq, entry.hash), last_slot=_last_slot(state.last_slot, entry.key)
+    )
     return step(state, _Line(time_of(entry.at), entry.actor, load(entry.data)))
+
+
+def _last_slot(known: datetime | None, key: str | None) -> datetime | None:
+    """The last slot that a key names. The keys of a stream are unique: so no slot is settled twice.
+
+    Later in the stream is later in time, too, but for a ledger whose clock was set back.
+    """
+    if key is None or not key.startswith(SLOT_KEY):
+        return known
+    slot = datetime.fromisoformat(key.removeprefix(SLOT_KEY))
+    return slot if known is None else max(known, slot)
 
 
 def _with_job(state: ModelState, line: _Line, **changes: Any) -> ModelState:
@@ -263,12 +279,7 @@ def _missed(state: ModelState, line: _Line) -> ModelState:
     total = (state.missed.total if state.missed else 0) + data["count"]
     first, last = time_of(data["first"]), time_of(data["last"])
     missed = Misses(total, data["count"], first, last, data["policy"])
-    return replace(state, missed=missed, last_slot=_later(state.last_slot, last))
-
-
-def _later(one: datetime | None, other: datetime) -> datetime:
-    """Slots are answered once, whatever a clock that was set back says of their order."""
-    return other if one is None else max(one, other)
+    return replace(state, missed=missed)
 
 
 def _alarmed(state: ModelState, line: _Line) -> ModelState:
@@ -332,7 +343,6 @@ def _opened(state: ModelState, line: _Line) -> ModelState:
         verdicts=seen,  # a request that nobody could look at is no longer unknown
         start=None,
         steadiness=state.steadiness.from_now_on(),
-        last_slot=_later(state.last_slot, time_of(data["slot"])) if data["slot"] else state.last_slot,
     )
 
 

@@ -18,14 +18,15 @@ class Steadiness:
     Attributes:
         answer: What the signals said together; empty before the first look and after a job was opened.
         since: Since when that is yes without a break; ``None`` when it is not.
-        before: How long it had been yes before that, since the last no, with nothing but unknown in between.
+        before: Seconds that it had been yes before that, since the last no, with nothing but unknown in
+            between.
         changes: Times and reasons of the last changed looks, oldest first.
         flapping: Whether there were so many that not all are recorded.
     """
 
     answer: str = ""
     since: datetime | None = None
-    before: timedelta = timedelta(0)
+    before: float = 0.0
     changes: tuple[tuple[datetime, str], ...] = ()
     flapping: bool = False
 
@@ -40,17 +41,17 @@ class Steadiness:
         """
         since, before = self.since, self.before
         if flapping or answer not in ("yes", "unknown"):
-            since, before = None, timedelta(0)
+            since, before = None, 0.0
         elif answer == "yes":
             since = since or at
         elif self.since is not None:
-            since, before = None, before + max(at - self.since, timedelta(0))
+            since, before = None, before + max((at - self.since).total_seconds(), 0.0)
         changes = (*self.changes, (at, reason))[-FLAPPING:]
         return Steadiness(answer, since, before, changes, flapping)
 
     def from_now_on(self) -> Steadiness:
         """A job was opened: the next one needs a yes that lasts anew."""
-        return replace(self, answer="", since=None, before=timedelta(0))
+        return replace(self, answer="", since=None, before=0.0)
 
     def confirmed_at(self, now: datetime, wanted: timedelta) -> datetime | None:
         """When a yes of now will have lasted for so long, unknown not counted.
@@ -58,7 +59,9 @@ class Steadiness:
         Returns:
             A time that may have passed; ``None`` while flapping, when nobody knows since when it is yes.
         """
-        return None if self.flapping and wanted else (self.since or now) + wanted - self.before
+        if self.flapping and wanted:
+            return None
+        return (self.since or now) + wanted - timedelta(seconds=self.before)
 
     def reasons(self, now: datetime) -> list[str]:
         """Reasons of the changed looks of the last while."""
