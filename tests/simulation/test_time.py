@@ -94,6 +94,9 @@ class Life:
     def state(self) -> ModelState:
         return self.process.controller.state(MODEL)
 
+    def flaps(self) -> bool:
+        return self.state.steadiness.flapping
+
     @property
     def slots(self) -> list[str]:
         """Slots that jobs answered, by the minute."""
@@ -319,7 +322,7 @@ class TestStorms:
         opened = [at for at, _, _ in life.told("job.opened")]
         assert len(opened) == 3
         assert "budget" in {reason for _, reason in suppressions(life)}
-        assert life.state.steadiness.flapping
+        assert life.flaps()
         changed = life.told("look.changed")
         assert len(changed) < 24 * 6 + 10
         assert not any(data["looks_lost"] for _, _, data in changed)
@@ -332,10 +335,10 @@ class TestStorms:
     def test_flapping_settles(self) -> None:
         life = Life(max_jobs_a_day=1, check_every_seconds=60)
         life.lives(2 * HOUR, each=lambda n: life.measures(0.8 if n % 2 else 0.97))
-        assert life.state.steadiness.flapping
+        assert life.flaps()
         life.measures(0.97)
         life.lives(2 * HOUR)
-        assert not life.state.steadiness.flapping
+        assert not life.flaps()
         assert life.state.verdicts["performance"]["answer"] == "no"
         before = len(life.world.ledger.read(MODEL))
         life.lives(5 * HOUR)
@@ -344,7 +347,7 @@ class TestStorms:
     def test_a_new_reason_is_recorded_even_while_answers_flap(self) -> None:
         life = Life(cooldown_hours=1, max_jobs_a_day=1)
         life.lives(30 * MINUTE, each=lambda n: life.measures(0.8 if n % 2 else 0.97))
-        assert life.state.steadiness.flapping
+        assert life.flaps()
         life.world.serve(MODEL, 0.7)  # a foreign champion
         life.measures(0.8)
         life.lives(2 * MINUTE)
@@ -445,4 +448,4 @@ def all_looks(life: Life) -> int:
     """Looks between the changed ones, the changed ones, and those since: all the looks there were."""
     changed = life.told("look.changed")
     since = life.world.observations.recent(MODEL, life.state.looked_at)
-    return sum(data["looks"] for _, _, data in changed) + len({at for at, _, _ in changed}) + len(since)
+    return int(sum(data["looks"] for _, _, data in changed) + len({at for at, _, _ in changed})) + len(since)
