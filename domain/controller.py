@@ -17,6 +17,7 @@ from ..ports.compute import RunRequest
 from ..ports.data import Snapshot
 from ..ports.errors import (
     ChampionMoved,
+    DuplicateKey,
     LeaseLost,
     LimitReached,
     Overtaken,
@@ -36,6 +37,7 @@ from .delivery import Delivered, Delivery
 from .idle import situation_of
 from .jobs import RetrainingJob
 from .limits import LimitSettings, Ration, gives_back, owner_of
+from .looks import since_last_change
 from .notices import notices_of
 from .plan import (
     POLL,
@@ -50,7 +52,7 @@ from .plan import (
     Trouble,
     phase_of,
 )
-from .sealing import Draft, canonical, digest_of, plain, seal
+from .sealing import Draft, canonical, plain, seal
 from .spec import ModelSpec
 from .state import ModelState, fold
 from .tally import LeaseWatch, Standing, report_of
@@ -178,6 +180,10 @@ class Controller:
         if not verdict.is_yes and is_pending(rule.needs(situation), seen.observations):
             return Pending("an observation is being computed")
         return verdict
+
+    def exhausted(self, model: str, now: datetime) -> str:
+        """Which limit across models leaves a model no job today; empty when none does."""
+        return self._world.exhausted([self.state(model)], now).get(model, "")
 
     # -- what people ask ----------------------------------------------------------------------------------
 
@@ -321,14 +327,18 @@ class Controller:
         return {**met, **self._world.look([s for s in states if s.model not in met], now)}
 
     def _step_if_ours(self, state: ModelState, seen: Seen | Pending, epoch: int, now: datetime) -> bool:
-        """Make a step of one model; a lost lease leaves the model to its new holder."""
+        """Make a step of one model; what is another's now, or was done already, is left alone."""
         try:
             return self._step(state, seen, epoch, now)
         except LeaseLost as lost:
             _log.warning("%s is left to another controller: %s", state.model, lost)
             self._world.tally.errors["lease"] += 1
             self._leases.lost(state.model)
-            return False
+        except DuplicateKey as done:  # as of a slot that was answered: nothing is to be done
+            _log.warning("%s", done)
+            rest = timedelta(seconds=self.fleet[state.model].check_every_seconds)
+            self.ports.agenda.set_next_look(state.model, state.head.seq, now + rest, epoch)
+        return False
 
     def _step(self, state: ModelState, seen: Seen | Pending, epoch: int, now: datetime) -> bool:
         """Decide, record and act for one model; say whether to look at it again at once.
@@ -452,10 +462,10 @@ class Controller:
         """Say in a changed look how many looks there were since the last one, with their digest."""
         if not any(draft.kind == "look.changed" for draft in drafts):
             return drafts
-        recent = self.ports.observations.recent
-        looks = self._world.ask("observations", lambda: recent(state.model, state.looked_at))
-        between = () if isinstance(looks, Trouble) else tuple(look for look in looks if look.at < now)
-        told = {"looks": len(between), "looks_digest": digest_of([look.data for look in between])}
+        since = state.looked_at - timedelta(microseconds=1) if state.looked_at else None
+        recent = partial(self.ports.observations.recent, state.model, since)
+        looks = self._world.ask("observations", recent)
+        told = since_last_change(() if isinstance(looks, Trouble) else looks, state, now)
         return tuple(
             replace(draft, data={**draft.data, **told}) if draft.kind == "look.changed" else draft
             for draft in drafts

@@ -217,15 +217,20 @@ class World:
             for state in states
         }
         observed = self._observed(states, needs)
-        spent = self._exhausted(states, now)
+        spent = self.exhausted(states, now)
         looked = {
             model: IdleSeen(who[model], {query: observed[query] for query in queries}, spent.get(model, ""))
             for model, queries in needs.items()
         }
         return {**looked, **blind}
 
-    def _exhausted(self, states: list[ModelState], now: datetime) -> dict[str, str]:
-        """Which models have no job left today, by the limits across models."""
+    def exhausted(self, states: list[ModelState], now: datetime) -> dict[str, str]:
+        """Which limit across models leaves no job today, by model; empty where none does.
+
+        Args:
+            states: States of different models.
+            now: Time of the look.
+        """
         units = {
             state.model: self._rations[state.model].jobs_on(now) for state in states if state.start is None
         }

@@ -15,6 +15,7 @@ from ..domain.explain import Moment, timeline
 from ..domain.jobs import RetrainingJob
 from ..domain.sealing import Fault, canonical, verify
 from ..domain.state import ModelState
+from ..domain.suppression import Held
 from ..domain.validation import ValidationResult
 from ..domain.verdict import Verdict
 from ..ports.errors import (
@@ -185,6 +186,22 @@ class AutoRetrainPipeline:
             return None if isinstance(verdict, Pending) else verdict
 
         return until(look, timeout, f"the verdict on {model_name}")
+
+    def held_back(self, model_name: str, verdict: Verdict | None = None) -> Held | None:
+        """Say why no job would be opened now though the triggers want one, and until when.
+
+        Args:
+            model_name: Name of the model.
+            verdict: What ``judge`` returned; ``None`` judges now.
+
+        Returns:
+            The reason: ``open job``, ``conflict``, ``cooldown``, ``budget`` or ``for``. ``None`` when nothing
+            stands in the way, or the triggers want none.
+
+        Raises:
+            UnknownModel: The settings have no such model.
+        """
+        return self._session.held_back(model_name, self.judge(model_name) if verdict is None else verdict)
 
     # -- jobs ---------------------------------------------------------------------------------------------
 

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 
 from ..domain.asking import Crew
 from ..domain.controller import Controller
-from ..domain.idle import windows_of
+from ..domain.idle import situation_of, windows_of
 from ..domain.jobs import JobStatus, RetrainingJob
 from ..domain.sealing import Draft
 from ..domain.state import ModelState, StartRequest
+from ..domain.suppression import Held, held_back, signal_answer
 from ..domain.trigger_types import TriggerType
-from ..domain.verdict import Verdict
+from ..domain.verdict import Answer, Verdict
 from ..domain.world import Ports
 from ..ports.errors import Refused, Temporary, UnknownJob
 from ..ports.telemetry import TickReport
@@ -160,6 +161,19 @@ class Session:
         """What the triggers, or one of them, say of a model now."""
         with self._lock:
             return self._controller.judge(model, self._clock(), trigger)
+
+    def held_back(self, model: str, verdict: Verdict) -> Held | None:
+        """Why no job follows from a verdict now; ``None`` when one does, or the verdict is not yes."""
+        if not verdict.is_yes:
+            return None
+        with self._lock:
+            state, spec, now = self._controller.state(model), self._controller.spec(model), self._clock()
+            exhausted = self._controller.exhausted(model, now)
+        if state.open_job is not None:
+            return Held("open job", None)
+        kinds = {name: trigger.get_trigger_type() for name, trigger in self._own.items()}
+        answer = signal_answer(spec.combined_rule(kinds), verdict, situation_of(state, None, now))
+        return held_back(spec, state, now, answer is Answer.YES, exhausted)
 
     def request(self, model: str, ask: Callable[[ModelState], Draft]) -> Draft:
         """Append a person's request; see ``Controller.request``."""

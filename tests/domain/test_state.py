@@ -49,7 +49,11 @@ def long_story() -> Story:
     story.deployed().asked(lambda s: ask_start(s, "ann", {}, "again"))
     start = story.state.start
     assert start is not None
-    return story.asked(lambda s: ask_cancel(s, start.job_id, "ann", "no"))
+    story.asked(lambda s: ask_cancel(s, start.job_id, "ann", "no"))
+    later, serving = NOW + 30 * DAY, story.state.champion
+    assert serving is not None
+    story.sees(story.idle(serving.version, later), later)  # slots.missed
+    return story
 
 
 STORY = long_story()
