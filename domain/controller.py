@@ -233,13 +233,13 @@ class Controller:
     def _turn(self, models: Iterable[str], epoch: int, now: datetime, only_jobs: bool = False) -> None:
         """Gather, decide, record and act, round by round, until no model has more to do now."""
         active = self._ours(models, epoch, now)
-        for _ in range(_MOST_ROUNDS):
+        for round_ in range(_MOST_ROUNDS):
             states = self._readable(active)
             if only_jobs:
                 states = [state for state in states if phase_of(state) is not Phase.IDLE or state.start]
             if not states:
                 return
-            seen = self._gather(states, now)
+            seen = self._gather(states, now, watch=round_ == 0)
             active = [state.model for state in states if self._step(state, seen[state.model], epoch, now)]
         for model in active:
             _log.error("%s did not settle within %d looks; it waits for the next tick", model, _MOST_ROUNDS)
@@ -263,14 +263,14 @@ class Controller:
                 _log.error("%s is left alone: %s", model, error)
         return states
 
-    def _gather(self, states: list[ModelState], now: datetime) -> dict[str, Seen]:
+    def _gather(self, states: list[ModelState], now: datetime, watch: bool) -> dict[str, Seen]:
         """What each state needs; trouble met while acting is seen first."""
         met = {}
         for state in states:
             seq, trouble = self._trouble.pop(state.model, (0, None))
             if trouble is not None and seq == state.head.seq:  # else somebody has gone on since
                 met[state.model] = trouble
-        return {**met, **self._world.look([s for s in states if s.model not in met], now)}
+        return {**met, **self._world.look([s for s in states if s.model not in met], now, watch)}
 
     def _step(self, state: ModelState, seen: Seen, epoch: int, now: datetime) -> bool:
         """Decide, record and act for one model; say whether to look at it again at once."""
@@ -316,7 +316,7 @@ class Controller:
             case SetChampion(version, expected):
                 done = self._world.ask("registry", lambda: self._set_champion(version, expected))
         if isinstance(done, Trouble):
-            self._trouble[model] = (self._states[model].head.seq, done)
+            self._trouble[model] = (self._states[model].head.seq, replace(done, acting=True))
 
     def _set_champion(self, version: ModelVersion, expected: str | None) -> None:
         try:

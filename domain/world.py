@@ -27,9 +27,10 @@ from ..ports.telemetry import Telemetry
 from ..ports.tracking import ExperimentTracker
 from ..ports.values import Pending, TimeWindow
 from .decide import is_cancelled_at_rest
-from .idle import situation_of
+from .idle import settle_champion, situation_of
 from .jobs import RetrainingJob
 from .plan import (
+    RETRY,
     ChampionSeen,
     DataSeen,
     IdleSeen,
@@ -47,6 +48,9 @@ from .triggers import CustomAnswer, CustomQuery, DriftQuery, Missing, Observatio
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+
+_WATCHED = frozenset({Phase.DATA, Phase.TRAINING, Phase.VALIDATION, Phase.APPROVAL})
+"""Phases of an open job in which nothing else looks at the champion alias."""
 
 CustomTrigger = Callable[[str], tuple[bool, str]]
 """A trigger of the user's own: called with a model's name, it says whether to retrain it, and why."""
@@ -110,6 +114,7 @@ class World:
         self._fleet = fleet
         self._rules = rules
         self._triggers = triggers
+        self._watch_from: datetime | None = None  # where the registry was away when we last watched
         self.tally = Tally()
 
     def ask(self, part: str, question: Callable[[], _T]) -> _T | Trouble:
@@ -138,24 +143,46 @@ class World:
             self.tally.errors[part] += 1
             return Trouble(f"unexpected {type(error).__name__}: {error}", temporary=True)
 
-    def look(self, states: Iterable[ModelState], now: datetime) -> dict[str, Seen]:
+    def look(self, states: Iterable[ModelState], now: datetime, watch: bool = True) -> dict[str, Seen]:
         """Look at the world as each state needs it; idle models are read together.
 
         Args:
             states: States of different models.
             now: Time of the look.
+            watch: Whether to look at the aliases of models with an open job, too: a move is seen then, in
+                place of what the job waits for.
 
         Returns:
             What was seen, by model.
         """
-        seen: dict[str, Seen] = {}
-        idle = []
-        for state in states:
-            if phase_of(state) is Phase.IDLE:
-                idle.append(state)
-            else:
+        states = list(states)
+        idle = [state for state in states if phase_of(state) is Phase.IDLE]
+        busy = [state for state in states if phase_of(state) is not Phase.IDLE]
+        seen: dict[str, Seen] = {**self._strays(busy, now)} if watch else {}
+        for state in busy:
+            if state.model not in seen:
                 seen[state.model] = self.ask(phase_of(state).value, partial(self._job, state))
         return {**seen, **self.look_at_idle(idle, now)}
+
+    def _strays(self, states: list[ModelState], now: datetime) -> dict[str, ChampionSeen]:
+        """Aliases of models with an open job that are not where the ledger has them; one call for all.
+
+        A job needs no registry while it trains: one that is away is left alone for a while.
+        """
+        watched = [state for state in states if phase_of(state) in _WATCHED]
+        if not watched or (self._watch_from is not None and now < self._watch_from):
+            return {}
+        found = self._champions([state.model for state in watched])
+        away = any(isinstance(answer, Trouble) and answer.temporary for answer in found.values())
+        self._watch_from = now + RETRY if away else None
+        strays = {}
+        for state in watched:
+            champion = found.get(state.model)
+            if not isinstance(champion, Trouble) and settle_champion(
+                self._fleet[state.model], state, champion
+            ):
+                strays[state.model] = ChampionSeen(champion)
+        return strays
 
     def look_at_idle(
         self, states: list[ModelState], now: datetime, rules: Mapping[str, Rule] | None = None
