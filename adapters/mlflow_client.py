@@ -127,12 +127,13 @@ class MlflowConnection:
         """Whether MLflow is asked over HTTP."""
         return urlsplit(self.registry_uri or self.tracking_uri).scheme in ("http", "https")
 
-    def run_of(self, experiment: str, job_id: str) -> Run | None:
+    def run_of(self, experiment: str, job_id: str, *, deleted: bool = False) -> Run | None:
         """Find the tracked run of a job: the first one, should there be several.
 
         Args:
             experiment: Name of the experiment that holds the runs.
             job_id: The job.
+            deleted: Whether to look among the runs that somebody deleted, in place of the others.
 
         Returns:
             The run; ``None`` when none was opened.
@@ -140,9 +141,12 @@ class MlflowConnection:
         found = self.client.get_experiment_by_name(experiment)
         if found is None:
             return None
+        from mlflow.entities import ViewType
+
         runs = self.client.search_runs(
             [found.experiment_id],
             f"tags.`{TAG_JOB}` = {quoted(job_id)}",
+            run_view_type=ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
             order_by=["start_time ASC", "run_id"],
         )
         return runs[0] if runs else None

@@ -103,10 +103,12 @@ class MlflowRegistry:
 
         Raises:
             Temporary: The registry cannot be reached.
-            Permanent: The run logged more than one model, or its artefact is unusable.
+            Permanent: The run was deleted or logged more than one model, or its artefact is unusable.
         """
         with self._connection.errors(f"looking for the candidate of {model}, job {job_id}"):
             run = self._connection.run_of(self._experiment, job_id)
+            if run is None and self._connection.run_of(self._experiment, job_id, deleted=True):
+                raise Permanent(f"{model}: somebody deleted the training run of job {job_id}")
             logged = self._connection.logged_models(run) if run else []
             if run is None or not logged:
                 return None

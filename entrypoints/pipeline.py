@@ -21,6 +21,7 @@ from ..ports.errors import (
     ConfigurationError,
     Problem,
     Refused,
+    Temporary,
     UnknownJob,
 )
 from ..ports.telemetry import TickReport

@@ -124,8 +124,8 @@ class TestATargetThatCannotServe:
         (failed,) = plan.drafts
         assert (failed.kind, plan.act) == ("rollback.failed", None)
         assert failed.data["reason"] == (
-            "no earlier version that served is left to go back to (version 2 cannot serve: version 2 is gone; "
-            "version 1 cannot serve: its artefact was altered)"
+            "no earlier version that served is left to go back to (version 2 cannot serve: version 2 is "
+            "gone; version 1 cannot serve: its artefact was altered)"
         )
         assert story.state.champion is not None
         assert story.state.champion.version == THREE
