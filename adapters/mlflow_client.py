@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from ..ports.credentials import presentable, without_credentials, without_userinfo
 from ..ports.errors import AutoRetrainError, MissingExtra, Permanent, Temporary
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ _TEMPORARY_CODES = frozenset(
     }
 )
 _VENDORS = frozenset({"mlflow", "sqlalchemy", "urllib3"})
-_CREDENTIALS = re.compile(r"(?<=//)[^/@\s]+@")
 _SQLITE = "sqlite:///"
 
 
@@ -108,7 +107,8 @@ class MlflowConnection:
             if not (isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _VENDORS):
                 raise
             text = f"MLflow, {doing}: {_words(error)}"
-            raise (Temporary(text) if self._is_temporary(error) else Permanent(text)) from error
+            raised = Temporary(text) if self._is_temporary(error) else Permanent(text)
+            raise raised from presentable(error)
 
     def _is_temporary(self, error: BaseException) -> bool:
         code = getattr(error, "error_code", None)
@@ -173,7 +173,7 @@ def run_environment(tracking_uri: str) -> dict[str, str]:
         name: theirs for name, (ours, theirs) in _PATIENCE.items() if os.environ.get(name, ours) == ours
     }
     telemetry = {name: os.environ.get(name, ours) for name, ours in _NO_TELEMETRY.items()}
-    return {"MLFLOW_TRACKING_URI": _CREDENTIALS.sub("", tracking_uri), **patience, **telemetry}
+    return {"MLFLOW_TRACKING_URI": without_userinfo(tracking_uri), **patience, **telemetry}
 
 
 def local_path(uri: str) -> Path | None:
@@ -228,4 +228,4 @@ def _check_sqlite(uri: str | None) -> None:
 
 def _words(error: BaseException) -> str:
     lines = str(error).splitlines() or [type(error).__name__]
-    return _CREDENTIALS.sub("", lines[0])[:300]
+    return without_credentials(lines[0])[:300]

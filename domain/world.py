@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 from ..ports.agenda import Agenda
 from ..ports.compute import Compute, RunState
+from ..ports.credentials import without_credentials
 from ..ports.data import DataSource, Snapshot, SnapshotRequest
 from ..ports.drift import DriftDetector
 from ..ports.errors import AutoRetrainError, LeaseLost, Overtaken, Temporary
@@ -139,9 +141,10 @@ class World:
             self.tally.errors[part] += 1
             return Trouble(str(error), isinstance(error, Temporary), getattr(error, "retry_after", None))
         except Exception as error:  # one adapter's fault must not stop the other models
-            _log.exception("unexpected error (%s)", part)
+            _log.error("unexpected error (%s)\n%s", part, without_credentials(traceback.format_exc()))
             self.tally.errors[part] += 1
-            return Trouble(f"unexpected {type(error).__name__}: {error}", temporary=True)
+            text = without_credentials(f"unexpected {type(error).__name__}: {error}")
+            return Trouble(text, temporary=True)
 
     def look(self, states: Iterable[ModelState], now: datetime, watch: bool = True) -> dict[str, Seen]:
         """Look at the world as each state needs it; idle models are read together.
