@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..ports.compute import RunRequest, RunState, RunStatus
+from ..ports.credentials import without_credentials
 from ..ports.errors import Permanent, Temporary
 from . import compute_supervisor as supervisor
 
@@ -130,7 +131,7 @@ class SubprocessCompute:
         except OSError as error:
             raise Temporary(_in_words(error, "read the log of", key)) from error
         kept = output.decode("utf-8", errors="replace").removesuffix("\n").split("\n")
-        return "\n".join(kept[max(0, len(kept) - lines) :])
+        return without_credentials("\n".join(kept[max(0, len(kept) - lines) :]))
 
     def _folder(self, key: str) -> Path:
         return self._directory / hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]

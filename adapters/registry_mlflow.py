@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..ports.credentials import without_userinfo
 from ..ports.errors import ChampionMoved, Permanent
 from ..ports.registry import ModelVersion
 from ..ports.values import TimeWindow
@@ -103,10 +104,12 @@ class MlflowRegistry:
 
         Raises:
             Temporary: The registry cannot be reached.
-            Permanent: The run logged more than one model, or its artefact is unusable.
+            Permanent: The run was deleted or logged more than one model, or its artefact is unusable.
         """
         with self._connection.errors(f"looking for the candidate of {model}, job {job_id}"):
             run = self._connection.run_of(self._experiment, job_id)
+            if run is None and self._connection.run_of(self._experiment, job_id, deleted=True):
+                raise Permanent(f"{model}: somebody deleted the training run of job {job_id}")
             logged = self._connection.logged_models(run) if run else []
             if run is None or not logged:
                 return None
@@ -168,7 +171,7 @@ class MlflowRegistry:
                 return path
             shutil.rmtree(path, ignore_errors=True)
             with self._connection.errors(f"fetching {version.model} version {version.version}"):
-                self._hash(version.uri)
+                self._hash(str(self._client.get_model_version_download_uri(version.model, version.version)))
         if not path.is_dir() or artefact_digest(path) != version.digest:
             raise Permanent(
                 f"{version.model} version {version.version}: its artefact is gone or was altered; expected "
@@ -238,7 +241,7 @@ class MlflowRegistry:
             model=version.name,
             version=str(version.version),
             digest=tags.get(TAG_PAYLOAD) or self._seen(version, location),
-            uri=str(path) if path else location,
+            uri=str(path) if path else without_userinfo(location),  # it ends in the ledger
             job_id=tags.get(TAG_JOB),
             trained_on=_window(tags),
             data_sha256=tags.get(TAG_DATA),

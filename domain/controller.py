@@ -280,13 +280,13 @@ class Controller:
         epochs = {model: epoch for model in models if (epoch := claim.epoch_of(model)) is not None}
         active = self._ours(epochs, now)
         self._await_acts(active)
-        for _ in range(_MOST_ROUNDS):
+        for round_ in range(_MOST_ROUNDS):
             states = self._readable(active)
             if only_jobs:
                 states = [state for state in states if phase_of(state) is not Phase.IDLE or state.start]
             if not states:
                 return
-            seen = self._gather(states, now)
+            seen = self._gather(states, now, watch=round_ == 0)
             active = [
                 state.model
                 for state in states
@@ -315,7 +315,7 @@ class Controller:
                 _log.error("%s is left alone: %s", model, error)
         return states
 
-    def _gather(self, states: list[ModelState], now: datetime) -> dict[str, Seen | Pending]:
+    def _gather(self, states: list[ModelState], now: datetime, watch: bool) -> dict[str, Seen | Pending]:
         """What each state needs; an act that goes on, or trouble that one met, is seen first."""
         met: dict[str, Seen | Pending] = {}
         for state in states:
@@ -324,7 +324,7 @@ class Controller:
                 met[state.model] = Pending("an act goes on")
             elif trouble is not None and seq == state.head.seq:  # else somebody has gone on since
                 met[state.model] = trouble
-        return {**met, **self._world.look([s for s in states if s.model not in met], now)}
+        return {**met, **self._world.look([s for s in states if s.model not in met], now, watch)}
 
     def _step_if_ours(self, state: ModelState, seen: Seen | Pending, epoch: int, now: datetime) -> bool:
         """Make a step of one model; what is another's now, or was done already, is left alone."""
@@ -425,7 +425,7 @@ class Controller:
             if key in answers:
                 del self._acting[model]
                 if isinstance(answers[key], Trouble):
-                    self._trouble[model] = (head, answers[key])
+                    self._trouble[model] = (head, replace(answers[key], acting=True))
 
     def _set_champion(self, version: ModelVersion, expected: str | None) -> None:
         try:

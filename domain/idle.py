@@ -64,7 +64,7 @@ def decide_idle(spec: ModelSpec, rule: Rule, state: ModelState, seen: IdleSeen, 
         Adoption or conflict of the champion first; then a job for a person's request; then what the
         triggers say.
     """
-    settled = _settle_champion(spec, state, seen.champion)
+    settled = settle_champion(spec, state, seen.champion)
     if settled:
         return Plan(settled)  # look again with the champion known
     situation = situation_of(state, seen.champion, now)
@@ -101,8 +101,17 @@ def decide_blind(spec: ModelSpec, rule: Rule, state: ModelState, trouble: Troubl
     return Plan(drafts, look_at=now + wait, verdicts=verdicts if changed else None)
 
 
-def _settle_champion(spec: ModelSpec, state: ModelState, found: ModelVersion | None) -> tuple[Draft, ...]:
-    """Reconcile the alias with the ledger: adopt at first sight, report a foreign move, never overwrite."""
+def settle_champion(spec: ModelSpec, state: ModelState, found: ModelVersion | None) -> tuple[Draft, ...]:
+    """Reconcile the alias with the ledger: adopt at first sight, report a foreign move, never overwrite.
+
+    Args:
+        spec: The model's settings.
+        state: What the ledger knows.
+        found: The version that the alias points at; ``None`` for none.
+
+    Returns:
+        What is to be recorded; nothing when alias and ledger agree, or their disagreement was told.
+    """
     known = state.champion.version if state.champion else None
     if found == known or (found and known and (found.version, found.digest) == (known.version, known.digest)):
         return (Draft("champion.restored", {"version": found}),) if state.conflict else ()
@@ -111,9 +120,19 @@ def _settle_champion(spec: ModelSpec, state: ModelState, found: ModelVersion | N
     accepted = known is None or approved or spec.promotion.on_conflict == "adopt"
     if found is not None and accepted:
         return (Draft("champion.adopted", {"version": found, "before": known and known.version}),)
-    if state.conflict == (label or "none"):
+    return conflict_with(state, label)
+
+
+def conflict_with(state: ModelState, found: str | None) -> tuple[Draft, ...]:
+    """Report that the alias points elsewhere than the ledger says; nothing when that was told.
+
+    Args:
+        state: What the ledger knows.
+        found: Version label that the alias points at; ``None`` for none.
+    """
+    if state.conflict == (found or "none"):
         return ()
-    return (Draft("champion.conflict", {"expected": known and known.version, "found": label}),)
+    return (Draft("champion.conflict", {"expected": champion_label(state.champion), "found": found}),)
 
 
 def _alarms(

@@ -8,7 +8,7 @@ from typing import Any
 from ..ports.compute import RunState
 from ..ports.registry import ModelVersion
 from ..ports.values import Pending
-from .idle import champion_label
+from .idle import champion_label, conflict_with, settle_champion
 from .jobs import JobStatus, RetrainingJob
 from .judgement import judge, judge_approval, needs_person
 from .plan import (
@@ -110,7 +110,7 @@ def decide_validation(
         awaited = _about(
             job, "approval.awaited", until=until, numbers=decision.numbers, reason=decision.reason
         )
-        return Plan((validated, awaited), look_at=until)
+        return Plan((validated, awaited), look_at=_meanwhile(spec, now, until))
     return _carry_out(spec, state, job, candidate, decision, (validated,))
 
 
@@ -123,7 +123,7 @@ def decide_approval(spec: ModelSpec, state: ModelState, job: RetrainingJob, now:
         decision = judge_approval(spec, state, job, result, job.approval)
         return _carry_out(spec, state, job, candidate, decision, ())
     if now < job.awaiting_until:
-        return Plan(look_at=job.awaiting_until)
+        return Plan(look_at=_meanwhile(spec, now, job.awaiting_until))
     text = f"nobody approved it within {spec.promotion.approval_days:g} days"
     return Plan((_closed(job, JobStatus.COMPLETED, text),))
 
@@ -140,9 +140,13 @@ def decide_deployment(state: ModelState, job: RetrainingJob, seen: ChampionSeen)
         return Plan((done, _closed(job, JobStatus.COMPLETED, text)))
     if found == expected:
         return Plan((), SetChampion(candidate, expected))
-    conflict = Draft("champion.conflict", {"expected": expected, "found": found})
     text = f"deployment failed: somebody moved the champion from version {expected} to {found}"
-    return Plan((conflict, _closed(job, JobStatus.FAILED, text)))
+    return Plan((*conflict_with(state, found), _closed(job, JobStatus.FAILED, text)))
+
+
+def decide_moved(spec: ModelSpec, state: ModelState, seen: ChampionSeen) -> Plan:
+    """The alias was moved while a job is open: say so at once; the job goes on to its own decision."""
+    return Plan(settle_champion(spec, state, seen.champion))
 
 
 def _carry_out(
@@ -168,6 +172,11 @@ def _carry_out(
         job, "promotion.intended", key=f"promotion:{job.job_id}", version=candidate, expected=expected
     )
     return Plan((*before, decided, intent), SetChampion(candidate, expected))
+
+
+def _meanwhile(spec: ModelSpec, now: datetime, until: datetime) -> datetime:
+    """While a person is waited for the alias is looked at as often as that of an idle model."""
+    return min(until, now + timedelta(seconds=spec.check_every_seconds))
 
 
 def _about(job: RetrainingJob, kind: str, key: str | None = None, **data: Any) -> Draft:

@@ -62,11 +62,13 @@ class Trouble:
         reason: Why, in words.
         temporary: Whether asking again may help.
         retry_after: Seconds to wait at least; ``None`` when nobody said.
+        acting: Whether it was met while acting, and not while looking.
     """
 
     reason: str
     temporary: bool
     retry_after: float | None = None
+    acting: bool = False
 
 
 @dataclass(frozen=True, slots=True)

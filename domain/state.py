@@ -22,6 +22,8 @@ Entries hold facts, never instructions. Kinds, with what their data says:
     job.stalled           a part of the world is away and the job waits; without a reason, that it is back
     job.closed            the end of a job
     rollback.intended     the alias is about to be moved back
+    rollback.stalled      the registry is away and the rollback waits
+    rollback.skipped      the version to go back to cannot serve any more; the next one before it is taken
     rollback.done         it points at the earlier version; the withdrawn one is quarantined
     rollback.failed       it could not be moved back
 """
@@ -81,7 +83,9 @@ class Rollback:
         reason: Why.
         to: Version asked for; ``None`` takes the last one that served before.
         target: Version it was decided to go back to; ``None`` before that was decided.
-        expected: Version that is withdrawn.
+        expected: Version that the alias points at until it is moved; ``None`` for none.
+        skipped: Why versions that served cannot serve any more, by version label, in the order of the tries.
+        stalled: Why it waits for the registry; empty when it does not.
     """
 
     actor: str
@@ -89,6 +93,8 @@ class Rollback:
     to: str | None
     target: ModelVersion | None = None
     expected: str | None = None
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    stalled: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,7 +429,19 @@ def _closed(state: ModelState, line: _Line) -> ModelState:
 def _rolling_back(state: ModelState, line: _Line) -> ModelState:
     assert state.rollback is not None  # noqa: S101  (only decided for a request)
     target = version_of(line.data["target"])
-    return replace(state, rollback=replace(state.rollback, target=target, expected=line.data["expected"]))
+    going = replace(state.rollback, target=target, expected=line.data["expected"], stalled="")
+    return replace(state, rollback=going)
+
+
+def _rollback_stalled(state: ModelState, line: _Line) -> ModelState:
+    assert state.rollback is not None  # noqa: S101  (only one that goes on can wait)
+    return replace(state, rollback=replace(state.rollback, stalled=line.data["reason"]))
+
+
+def _rollback_skipped(state: ModelState, line: _Line) -> ModelState:
+    assert state.rollback is not None  # noqa: S101  (only a target that was chosen is given up)
+    skipped = {**state.rollback.skipped, line.data["version"]["version"]: line.data["reason"]}
+    return replace(state, rollback=replace(state.rollback, target=None, expected=None, skipped=skipped))
 
 
 def _rolled_back(state: ModelState, line: _Line) -> ModelState:
@@ -473,6 +491,8 @@ _STEPS: Mapping[str, Callable[[ModelState, _Line], ModelState]] = {
     "job.stalled": _stalled,
     "job.closed": _closed,
     "rollback.intended": _rolling_back,
+    "rollback.stalled": _rollback_stalled,
+    "rollback.skipped": _rollback_skipped,
     "rollback.done": _rolled_back,
     "rollback.failed": _rollback_failed,
 }

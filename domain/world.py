@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 from ..ports.agenda import Agenda
 from ..ports.compute import Compute, RunState
+from ..ports.credentials import without_credentials
 from ..ports.data import DataSource, Snapshot, SnapshotRequest
 from ..ports.drift import DriftDetector
 from ..ports.errors import AutoRetrainError, LeaseLost, Overtaken, Temporary
@@ -29,10 +31,11 @@ from ..ports.tracking import ExperimentTracker
 from ..ports.values import Pending, TimeWindow
 from .asking import Crew, InTurn, Question
 from .decide import is_cancelled_at_rest
-from .idle import situation_of
+from .idle import settle_champion, situation_of
 from .jobs import RetrainingJob
 from .limits import Ration, exhausted
 from .plan import (
+    RETRY,
     ChampionSeen,
     DataSeen,
     IdleSeen,
@@ -50,6 +53,9 @@ from .triggers import CustomAnswer, CustomQuery, DriftQuery, Missing, Observatio
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+
+_WATCHED = frozenset({Phase.DATA, Phase.TRAINING, Phase.VALIDATION, Phase.APPROVAL})
+"""Phases of an open job in which nothing else looks at the champion alias."""
 
 CustomTrigger = Callable[[str], tuple[bool, str]]
 """A trigger of the user's own: called with a model's name, it says whether to retrain it, and why."""
@@ -120,6 +126,7 @@ class World:
         self._rations = rations
         self._triggers = triggers
         self._crew = crew or InTurn()
+        self._watch_from: datetime | None = None  # where the registry was away when we last watched
         self.tally = Tally()
 
     # -- putting questions --------------------------------------------------------------------------------
@@ -164,12 +171,16 @@ class World:
 
     # -- looking ------------------------------------------------------------------------------------------
 
-    def look(self, states: Iterable[ModelState], now: datetime) -> dict[str, Seen | Pending]:
+    def look(
+        self, states: Iterable[ModelState], now: datetime, watch: bool = True
+    ) -> dict[str, Seen | Pending]:
         """Look at the world as each state needs it; idle models are read together.
 
         Args:
             states: States of different models.
             now: Time of the look.
+            watch: Whether to look at the aliases of models with an open job, too: a move is seen then, in
+                place of what the job waits for.
 
         Returns:
             What was seen, by model; ``Pending`` where the world takes its time.
@@ -177,9 +188,33 @@ class World:
         states = list(states)
         idle = [state for state in states if phase_of(state) is Phase.IDLE]
         busy = [state for state in states if phase_of(state) is not Phase.IDLE]
-        answers = self.put([*map(self._job_question, busy), *self._champions_question(idle)])
+        watched = self._watched(busy, now) if watch else []
+        answers = self.put([*self._champions_question([*idle, *watched]), *map(self._job_question, busy)])
         seen = {state.model: answers.get(_key("job", state), _AWAITED) for state in busy}
-        return {**seen, **self._look_at_idle(idle, answers, now, self._own_rules(idle))}
+        strays = self._strays(watched, answers, now)
+        return {**seen, **strays, **self._look_at_idle(idle, answers, now, self._own_rules(idle))}
+
+    def _watched(self, states: list[ModelState], now: datetime) -> list[ModelState]:
+        """Models with an open job whose alias is looked at as well.
+
+        A job needs no registry while it trains: one that is away is left alone for a while.
+        """
+        resting = self._watch_from is not None and now < self._watch_from
+        return [] if resting else [state for state in states if phase_of(state) in _WATCHED]
+
+    def _strays(
+        self, states: list[ModelState], answers: Mapping[Hashable, Any], now: datetime
+    ) -> dict[str, ChampionSeen]:
+        """Aliases of models with an open job that are not where the ledger has them."""
+        found = {state.model: answers.get(_key("champion", state), _AWAITED) for state in states}
+        away = any(isinstance(answer, Trouble) and answer.temporary for answer in found.values())
+        self._watch_from = now + RETRY if away else self._watch_from
+        known = [state for state in states if not isinstance(found[state.model], Trouble | Pending)]
+        return {
+            state.model: ChampionSeen(found[state.model])
+            for state in known
+            if settle_champion(self._fleet[state.model], state, found[state.model])
+        }
 
     def look_at_idle(
         self, states: list[ModelState], now: datetime, rules: Mapping[str, Rule]
@@ -389,5 +424,6 @@ def _guarded(part: str, question: Callable[[], _T]) -> _T | Trouble:
     except AutoRetrainError as error:
         return Trouble(str(error), isinstance(error, Temporary), getattr(error, "retry_after", None))
     except Exception as error:  # one adapter's fault must not stop the other models
-        _log.exception("unexpected error (%s)", part)
-        return Trouble(f"unexpected {type(error).__name__}: {error}", temporary=True)
+        _log.error("unexpected error (%s)\n%s", part, without_credentials(traceback.format_exc()))
+        text = without_credentials(f"unexpected {type(error).__name__}: {error}")
+        return Trouble(text, temporary=True)

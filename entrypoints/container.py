@@ -117,14 +117,18 @@ def _prometheus(settings: Settings, secrets: Secrets) -> MetricSource:
 
     prometheus = settings.prometheus
     token = secrets.prometheus_token
-    return PrometheusMetrics(
-        prometheus.url,
-        {name: PrometheusQuery(query.expression, query.count) for name, query in prometheus.queries.items()},
-        model_label=prometheus.model_label,
-        step_seconds=prometheus.step_seconds,
-        timeout=prometheus.timeout_seconds,
-        headers={"Authorization": f"Bearer {token.get_secret_value()}"} if token else None,
-    )
+    queries = {name: PrometheusQuery(one.expression, one.count) for name, one in prometheus.queries.items()}
+    try:
+        return PrometheusMetrics(
+            prometheus.url,
+            queries,
+            model_label=prometheus.model_label,
+            step_seconds=prometheus.step_seconds,
+            timeout=prometheus.timeout_seconds,
+            headers={"Authorization": f"Bearer {token.get_secret_value()}"} if token else None,
+        )
+    except ValueError as error:  # all but the token was checked with the settings
+        raise ConfigurationError([Problem("AUTORETRAIN_PROMETHEUS_TOKEN", "", str(error))]) from None
 
 
 def _evidently(settings: Settings, compute: Any) -> Any:

@@ -13,7 +13,7 @@ from ..domain import requests
 from ..domain.config import TriggerConfig
 from ..domain.explain import Moment, timeline
 from ..domain.jobs import RetrainingJob
-from ..domain.sealing import Fault, canonical, verify
+from ..domain.sealing import Fault, canonical, load, verify
 from ..domain.state import ModelState
 from ..domain.suppression import Held
 from ..domain.validation import ValidationResult
@@ -22,6 +22,7 @@ from ..ports.errors import (
     ConfigurationError,
     Problem,
     Refused,
+    Temporary,
     UnknownJob,
 )
 from ..ports.telemetry import TickReport
@@ -388,7 +389,7 @@ class AutoRetrainPipeline:
             Refused: There is nothing to go back to, or the alias could not be moved.
             Temporary: It took longer; the rollback goes on.
         """
-        before = self._session.state(model_name).withdrawn_at
+        before = self._session.state(model_name)
         self._session.request(model_name, lambda s: requests.ask_rollback(s, self._actor, reason, to))
 
         def look() -> ModelState | None:
@@ -396,10 +397,20 @@ class AutoRetrainPipeline:
             state = self._session.state(model_name)
             return None if state.rollback else state
 
-        state = until(look, timeout, f"the rollback of {model_name}")
-        if state.withdrawn_at == before or state.champion is None:
-            raise Refused(f"{model_name} was not rolled back; 'autoretrain show {model_name}' says why")
+        try:
+            state = until(look, timeout, f"the rollback of {model_name}")
+        except Temporary as late:
+            going = self._session.state(model_name).rollback
+            raise Temporary(f"{late}: {going.stalled}" if going and going.stalled else str(late)) from None
+        if state.withdrawn_at == before.withdrawn_at or state.champion is None:
+            raise Refused(f"{model_name} was not rolled back: {self._failure(model_name, before.head.seq)}")
         return state.champion.version.version
+
+    def _failure(self, model_name: str, after: int) -> str:
+        """Why the last rollback failed."""
+        entries = self.ports.ledger.read(model_name, after)
+        reasons = [load(entry.data)["reason"] for entry in entries if entry.kind == "rollback.failed"]
+        return str(reasons[-1])
 
     def adopt_champion(self, model_name: str, reason: str = "") -> None:
         """Accept the champion alias as somebody else set it, which ends a conflict.

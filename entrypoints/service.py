@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -16,6 +17,7 @@ from types import FrameType
 
 from ..domain.plan import POLL, Phase, phase_of
 from ..domain.state import ModelState
+from ..ports.credentials import without_credentials
 from ..ports.errors import AutoRetrainError, Refused, Temporary
 from ..ports.telemetry import TickReport
 from .health import Health, LedgerProbe, Pulse
@@ -159,8 +161,8 @@ class Service:
         except Temporary as error:
             self._failed(str(error), error)
         except Exception as error:
-            _log.exception("a tick failed; the loop goes on")
-            self._failed(f"unexpected {type(error).__name__}: {error}", error)
+            _log.error("a tick failed; the loop goes on\n%s", without_credentials(traceback.format_exc()))
+            self._failed(without_credentials(f"unexpected {type(error).__name__}: {error}"), error)
         else:
             self._failures = 0
             self._pulse.ended(report)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..domain.limits import LimitSettings
 from ..domain.spec import ModelSpec
+from ..ports.credentials import without_credentials
 from ..ports.errors import ConfigurationError, Problem
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
 
@@ -225,6 +233,11 @@ class Secrets(BaseSettings):
     slack_webhook_url: SecretStr | None = None
     prometheus_token: SecretStr | None = None
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_line_end(cls, value: object) -> object:
+        return value.strip() if isinstance(value, str) else value  # a secret read from a file often has one
+
 
 SECRET_VARIABLES = tuple(f"AUTORETRAIN_{name.upper()}" for name in Secrets.model_fields)
 """Environment variables that hold secrets; no run of ours or of the user's gets them."""
@@ -313,5 +326,5 @@ def _problems(item: Mapping[str, Any]) -> list[Problem]:
 
 
 def _short(value: Any) -> str:
-    text = re.sub(r"(?<=//)[^/@\s]+@", "", repr(value))  # credentials in an address are nobody's business
+    text = without_credentials(repr(value))
     return text if len(text) <= 80 else text[:77] + "..."

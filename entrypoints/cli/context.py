@@ -65,8 +65,12 @@ class Invocation:
         """
         import logging
 
+        from ..logs import CarefulFormatter
+
         levels = [logging.WARNING if quiet else logging.INFO, logging.INFO, logging.DEBUG]
-        logging.basicConfig(format=_FORMAT, level=logging.INFO if self.verbose > 1 else logging.WARNING)
+        handler = logging.StreamHandler()
+        handler.setFormatter(CarefulFormatter(_FORMAT))
+        logging.basicConfig(handlers=[handler], level=logging.INFO if self.verbose > 1 else logging.WARNING)
         logging.getLogger("autoretrain").setLevel(levels[min(self.verbose, 2)])
 
 

@@ -117,7 +117,8 @@ def _asked(state: ModelState) -> str:
     if state.start:
         asked.append(f"retraining by {state.start.actor}")
     if state.rollback:
-        asked.append(f"rollback by {state.rollback.actor}")
+        waits = f", which waits: {state.rollback.stalled}" if state.rollback.stalled else ""
+        asked.append(f"rollback by {state.rollback.actor}{waits}")
     return ", ".join(asked)
 
 

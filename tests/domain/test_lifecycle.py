@@ -1,5 +1,6 @@
 """An open job, phase by phase."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -177,8 +178,12 @@ class TestValidation:
 
 class TestApproval:
     def test_waits(self) -> None:
-        plan = Story().serving().by_hand().plan(NothingSeen(), NOW + DAY)
-        assert (plan.drafts, plan.act, plan.look_at) == ((), None, NOW + 7 * DAY)
+        story = Story().serving().by_hand()
+        plan = story.plan(NothingSeen(), NOW + DAY)
+        soon = timedelta(seconds=story.spec.check_every_seconds)  # the alias is watched meanwhile
+        assert (plan.drafts, plan.act, plan.look_at) == ((), None, NOW + DAY + soon)
+        late = story.plan(NothingSeen(), NOW + 7 * DAY - timedelta(minutes=1))
+        assert (late.drafts, late.act, late.look_at) == ((), None, NOW + 7 * DAY)
 
     def test_expires(self) -> None:
         story = Story().serving().by_hand()

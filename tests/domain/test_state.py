@@ -37,7 +37,13 @@ def long_story() -> Story:
     story.sees(story.idle(version("1")))  # champion.restored
     story.asked(lambda s: ask_release(s, "2", "bob", "it was fine"))
     story.asked(lambda s: ask_rollback(s, "ann", "again"))
-    story.sees(ChampionSeen(version("9")))  # rollback.failed
+    story.sees(Trouble("no route to host", temporary=True))  # rollback.stalled
+    story.sees(ChampionSeen(version("1")))
+    story.sees(Trouble("it is gone", temporary=False, acting=True))  # rollback.skipped
+    story.sees(ChampionSeen(version("1")))  # rollback.failed
+    story.asked(lambda s: ask_rollback(s, "ann", "once more"))
+    story.sees(ChampionSeen(version("9")))  # champion.conflict and rollback.failed
+    story.sees(story.idle(version("1")))  # champion.restored
     story.sees(story.idle(version("1"), accuracy=None))  # look.changed
     story.sees(story.idle(version("1"), NOW + 2 * DAY, accuracy=None), NOW + 2 * DAY)  # unknown.lasting
     story.by_hand(NOW + 3 * DAY)
