@@ -8,7 +8,8 @@ from ..ports.registry import ModelVersion
 from .idle import champion_label
 from .plan import RETRY, ChampionSeen, Plan, SetChampion, Trouble
 from .sealing import Draft
-from .state import ModelState
+from .spec import ModelSpec
+from .state import ModelState, Rollback
 
 
 def rollback_target(state: ModelState, to: str | None) -> ModelVersion | None:
@@ -31,20 +32,16 @@ def rollback_target(state: ModelState, to: str | None) -> ModelVersion | None:
     return None
 
 
-def decide_rollback(state: ModelState, seen: ChampionSeen) -> Plan:
+def decide_rollback(spec: ModelSpec, state: ModelState, seen: ChampionSeen) -> Plan:
     """Intend the move back, then follow it until the alias shows it."""
     rollback = state.rollback
     assert rollback is not None  # noqa: S101  (the phase says so)
     found = seen.champion.version if seen.champion else None
     if rollback.target is None:
-        return _intend(state, found)
+        return _intend(spec, state, found)
     if found == rollback.target.version:
-        data = {
-            "target": rollback.target,
-            "withdrawn": rollback.expected,
-            "who": rollback.actor,
-            "why": rollback.reason,
-        }
+        account = _account(rollback, rollback.expected, rollback.policy or spec.digest)
+        data = {"target": rollback.target, "withdrawn": rollback.expected, **account}
         return Plan((Draft("rollback.done", data),))
     if found == rollback.expected:
         return Plan((), SetChampion(rollback.target, rollback.expected))
@@ -59,7 +56,7 @@ def decide_rollback_trouble(trouble: Trouble, now: datetime) -> Plan:
     return Plan((_failed(trouble.reason),))
 
 
-def _intend(state: ModelState, found: str | None) -> Plan:
+def _intend(spec: ModelSpec, state: ModelState, found: str | None) -> Plan:
     rollback = state.rollback
     assert rollback is not None  # noqa: S101  (the caller asked)
     serving = champion_label(state.champion)
@@ -68,8 +65,13 @@ def _intend(state: ModelState, found: str | None) -> Plan:
         return Plan((_failed("no earlier version that served is left to go back to"),))
     if found != serving:
         return Plan((_failed(f"the champion is version {found}, the ledger says {serving}"),))
-    data = {"target": target, "expected": serving, "who": rollback.actor, "why": rollback.reason}
+    data = {"target": target, "expected": serving, **_account(rollback, serving, spec.digest)}
     return Plan((Draft("rollback.intended", data),), SetChampion(target, serving))
+
+
+def _account(rollback: Rollback, before: str | None, policy: str) -> dict[str, str | None]:
+    """What every entry of a rollback answers for: who, why, instead of which version, under which policy."""
+    return {"who": rollback.actor, "why": rollback.reason, "before": before, "policy": policy}
 
 
 def _failed(reason: str) -> Draft:
