@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services import ROOT
 
 from autoretrain.adapters.ledger_sqlite import SqliteLedger
 from autoretrain.domain.explain import timeline
@@ -17,6 +16,8 @@ from autoretrain.domain.sealing import canonical, seal, verify
 from autoretrain.domain.state import fold
 from autoretrain.entrypoints.cli.main import run
 from autoretrain.ports.ledger import Append
+
+from services import ROOT
 
 LATER = datetime(2026, 6, 1, tzinfo=UTC)
 FIXTURES = ROOT / "tests" / "fixtures"
