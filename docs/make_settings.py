@@ -19,6 +19,7 @@ from autoretrain.domain.config import TriggerConfig
 from autoretrain.domain.spec import PromotionSpec, TrainingSpec
 from autoretrain.entrypoints.settings import (
     AdapterSettings,
+    AuditSettings,
     ComputeSettings,
     ControllerSettings,
     DataSettings,
@@ -47,6 +48,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         MlflowSettings,
         ComputeSettings,
         ControllerSettings,
+        AuditSettings,
         Secrets,
     )
 }

@@ -74,7 +74,9 @@ class Anchor:
     @property
     def statement(self) -> bytes:
         """What is signed."""
-        return _text({name: value for name, value in asdict(self).items() if name not in ("heads", "signature")})
+        return _text(
+            {name: value for name, value in asdict(self).items() if name not in ("heads", "signature")}
+        )
 
     @property
     def hash(self) -> str:
@@ -121,7 +123,7 @@ def anchor_of(text: str) -> Anchor:
         values = json.loads(text)
         heads = tuple(AnchoredHead(**head) for head in values.pop("heads"))
         anchor = Anchor(**values, heads=heads)
-        sound = all(map(_is_sound, (anchor, *heads))) and anchor.text
+        sound = all(_is_sound(part) for part in (anchor, *heads)) and anchor.text
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         sound = False
     if not sound:
@@ -253,7 +255,9 @@ def _cut_off(model: str, marks: Sequence[_Mark], last: int) -> Fault | None:
     mark = marks[-1]
     if last == 0:
         return Fault(model, 1, f"the stream is gone: {mark.label} knows {mark.seq} entries", mark.anchor)
-    reason = f"it is missing: {mark.label} knows {mark.seq} entries, and what followed entry {last} was cut off"
+    reason = (
+        f"it is missing: {mark.label} knows {mark.seq} entries, and what followed entry {last} was cut off"
+    )
     return Fault(model, last + 1, reason, mark.anchor)
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class AnchorKeeper(Protocol):
-    """Keeps anchors, numbered from 1 without gaps. An anchor is one line of text, signed; see ``domain.anchors``."""
+    """Keeps anchors, numbered from 1 without gaps. An anchor is one line of signed text (``domain.anchors``)."""
 
     def keep(self, number: int, text: str) -> None:
         """Keep one anchor, durably before it returns.

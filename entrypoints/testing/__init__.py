@@ -23,6 +23,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from . import strategies as strategies
     from .agenda import AgendaContract as AgendaContract
+    from .anchors import AnchorKeeperContract as AnchorKeeperContract
     from .compute import ComputeContract as ComputeContract
     from .compute import ExecutingComputeContract as ExecutingComputeContract
     from .data import DataSourceContract as DataSourceContract
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AgendaContract": "agenda",
+    "AnchorKeeperContract": "anchors",
     "ComputeContract": "compute",
     "ExecutingComputeContract": "compute",
     "DataSourceContract": "data",
