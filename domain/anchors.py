@@ -20,7 +20,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -83,6 +83,10 @@ class Anchor:
         """SHA-256 (hex) over the statement: what the next anchor names."""
         return hashlib.sha256(self.statement).hexdigest()
 
+    def signed(self, signature: str) -> Anchor:
+        """The anchor with its signature."""
+        return replace(self, signature=signature)
+
     @property
     def text(self) -> str:
         """The line that is kept."""
@@ -123,7 +127,7 @@ def anchor_of(text: str) -> Anchor:
         values = json.loads(text)
         heads = tuple(AnchoredHead(**head) for head in values.pop("heads"))
         anchor = Anchor(**values, heads=heads)
-        sound = all(_is_sound(part) for part in (anchor, *heads)) and anchor.text
+        sound = _is_sound(anchor) and all(map(_is_sound, heads)) and anchor.text
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         sound = False
     if not sound:

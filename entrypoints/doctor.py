@@ -7,22 +7,28 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from ..adapters.anchors_command import CommandAnchors
 from ..domain.idle import windows_of
 from ..domain.spec import TrainingSpec
 from ..ports.data import SnapshotRequest
 from ..ports.errors import AutoRetrainError, ConfigurationError, Refused
 from ..ports.metrics import MetricQuery
 from ..ports.values import TimeWindow
+from .anchor_keys import read_signer
+from .anchoring import latest_anchor
+from .audit import chains_alone
+from .audit import examine as examine_audit
 from .pipeline import AutoRetrainPipeline
 from .service import exclusive
 from .settings import Settings, load_settings
 
 _LEAST_FREE_BYTES = 1 << 30
+_TAMPERED = "restore the ledger from a backup, and find out who changed it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +112,7 @@ def _extras(settings: Settings) -> Iterator[Finding]:
     asks_drift = any(leaf.name == "drift" for rule in rules for leaf in rule.leaves())
     needed = [("mlflow", "mlflow"), ("sklearn", "scoring"), ("pyarrow", "scoring")]
     needed += [("evidently", "drift")] if asks_drift else []
+    needed += [("cryptography", "anchor")] if settings.audit.keeper != "none" else []
     needed += [("slack_sdk", "slack")] if settings.adapters.notifier == "slack" else []
     missing = [(library, extra) for library, extra in needed if find_spec(library) is None]
     for library, extra in missing:
@@ -117,14 +124,36 @@ def _extras(settings: Settings) -> Iterator[Finding]:
 
 def _ledger(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
     models = pipeline.ports.ledger.models()
-    faults = pipeline.verify_audit()
+    faults = examine_audit(pipeline.ports.ledger, chains_alone()).faults
     for fault in faults:
-        text = f"{fault.model}: entry {fault.seq}: {fault.reason}"
-        yield Finding(
-            "ledger", "problem", text, "restore the ledger from a backup, and find out who changed it"
-        )
+        yield Finding("ledger", "problem", str(fault), _TAMPERED)
     if not faults:
         yield _ok("ledger", f"{len(models)} streams, all whole")
+
+
+def _anchors(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    """Whether anchors are made and kept, and what they show beyond the chains."""
+    keeper, every = pipeline.anchor_keeper, timedelta(hours=pipeline.settings.audit.every_hours)
+    if keeper is None:
+        yield _ok("anchors", "none are made; with audit.keeper, a ledger that was cut or rewritten is found")
+        return
+    read_signer(pipeline.settings)
+    latest = latest_anchor(keeper)
+    if latest is None:
+        yield Finding("anchors", "warning", "none is kept yet", "make the first: autoretrain audit anchor")
+        return
+    waiting = len(keeper.waiting()) if isinstance(keeper, CommandAnchors) else 0
+    if waiting:
+        text = f"{waiting} were not taken by {pipeline.settings.audit.command[0]} yet"
+        yield Finding("anchors", "warning", text, "hand them over now: autoretrain audit anchor")
+    if datetime.now(UTC) - datetime.fromisoformat(latest.at) > 2 * every:
+        text = f"the latest is {latest.label}, and one is due every {every}"
+        yield Finding("anchors", "warning", text, "let autoretrain run; its log and /healthz say what fails")
+    faults = [fault for fault in pipeline.verify_audit() if fault.anchor is not None or not fault.model]
+    for fault in faults:
+        yield Finding("anchors", "problem", str(fault), _TAMPERED)
+    if not waiting and not faults:
+        yield _ok("anchors", f"the latest is {latest.label}, and the ledger is as it knows it")
 
 
 def _notices(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
@@ -222,6 +251,7 @@ def _controller(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
 
 _CHECKS: dict[str, Check] = {
     "ledger": _ledger,
+    "anchors": _anchors,
     "notices": _notices,
     "mlflow": _registry,
     "metrics": _metrics,

@@ -19,6 +19,7 @@ from ..domain.plan import POLL, Phase, phase_of
 from ..domain.state import ModelState
 from ..ports.errors import AutoRetrainError, LeaseLost, Refused, Temporary
 from ..ports.telemetry import TickReport
+from .anchoring import RegularAnchors
 from .pipeline import AutoRetrainPipeline
 from .reading import States
 
@@ -88,11 +89,14 @@ class Health:
         ok: Whether it does.
         reason: Why it does not; empty otherwise.
         seconds_since_tick: Since the last tick that ended well; ``None`` before the first.
+        anchors: Why the last anchor of the ledger could not be made; empty when nothing is wrong. The loop
+            turns all the same.
     """
 
     ok: bool
     reason: str
     seconds_since_tick: float | None
+    anchors: str = ""
 
 
 class Service:
@@ -102,6 +106,7 @@ class Service:
         pipeline: The library, with its models enrolled by ``start``.
         wait: Waits so many seconds on the monotonic clock; True when the process should end.
         monotonic: Stopwatch in seconds.
+        anchors: What anchors the ledger beside the loop, for its health; ``None`` when nothing does.
     """
 
     def __init__(
@@ -109,7 +114,9 @@ class Service:
         pipeline: AutoRetrainPipeline,
         wait: Callable[[float], bool],
         monotonic: Callable[[], float] = time.monotonic,
+        anchors: RegularAnchors | None = None,
     ) -> None:
+        self._anchors = anchors
         self._pipeline = pipeline
         self._wait = wait
         self._monotonic = monotonic
@@ -171,7 +178,7 @@ class Service:
                 self._pipeline.ports.ledger.models()
             except AutoRetrainError as error:
                 reason = str(error)
-        return Health(not reason, reason, age)
+        return Health(not reason, reason, age, self._anchors.trouble if self._anchors else "")
 
     def _tick(self) -> TickReport | None:
         """One turn; ``None`` when it failed, which is logged and never ends the loop."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ..adapters.mlflow_client import sqlite_file
 from ..domain.spec import ModelSpec
 from ..ports.errors import ConfigurationError, Problem
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
@@ -152,7 +153,7 @@ class AuditSettings(_Section):
     """
 
     keeper: Literal["none", "file", "mlflow", "command"] = "none"
-    every_hours: float = Field(default=24.0, gt=0)
+    every_hours: float = Field(default=24.0, ge=0.01)
     path: str | None = None
     experiment: str = Field(default="autoretrain-audit", min_length=1)
     command: tuple[str, ...] = ()
@@ -212,7 +213,8 @@ class Settings(_Section):
             for name in ("path", "key")
             if (given := getattr(self.audit, name)) and self.is_beside_ledger(self.located(given))
         ]
-        if self.audit.keeper == "mlflow" and self.mlflow.tracking_uri is None:
+        database = sqlite_file(self.tracking_uri)
+        if self.audit.keeper == "mlflow" and database and self.is_beside_ledger(self.located(str(database))):
             within.append("audit.keeper: needs a server elsewhere, so set mlflow.tracking_uri")
         if within:
             raise ValueError("; ".join(within))

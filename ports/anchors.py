@@ -1,4 +1,4 @@
-"""Anchors of the ledger, and where they are kept: away from it, so that both cannot be changed by one hand."""
+"""Where anchors of the ledger are kept: away from it, so that one hand cannot change both."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class AnchorKeeper(Protocol):
-    """Keeps anchors, numbered from 1 without gaps. An anchor is one line of signed text (``domain.anchors``)."""
+    """Keeps anchors, numbered from 1 without gaps: lines of signed text (``domain.anchors``)."""
 
     def keep(self, number: int, text: str) -> None:
         """Keep one anchor, durably before it returns.

@@ -33,7 +33,7 @@ _HOMES = {
     "cancel": "jobs",
     "rollback": "champions",
     "override": "champions",
-    "audit": "look",
+    "audit": "audit",
 }
 """Module of each command, in the order in which a user meets them."""
 

@@ -69,7 +69,7 @@ class TestFileAnchors(AnchorKeeperContract):
     def test_nothing_is_written_after_a_damaged_line(self, tmp_path: Path, line: str) -> None:
         file = tmp_path / "anchors.jsonl"
         file.write_text(f"{line}\n")
-        with pytest.raises(Permanent, match="the last line of .* is no anchor"):
+        with pytest.raises(Permanent, match=r"the last line of .* is no anchor"):
             FileAnchors(file).keep(1, anchor(1))
         assert file.read_text() == f"{line}\n"
         assert list(FileAnchors(file).kept()) == [line]

@@ -117,7 +117,7 @@ class TestAnchorsThemselves:
         assert faults[0].reason == f"it follows anchor {removed}, which is missing"
 
     def test_one_replaced_is_seen(self) -> None:
-        first, second, third = anchored([stream(1)], [stream(2)], [stream(3)])
+        first, _, third = anchored([stream(1)], [stream(2)], [stream(3)])
         other = replace(unsigned(first, [head_of(stream(1)[-1])], NOON, KEY), signature="signed")
         (fault,) = evidence([first, other, third]).faults()
         assert (fault.anchor, fault.reason) == (3, "it does not follow anchor 2: one of them was replaced")
