@@ -137,9 +137,8 @@ class RegularAnchors:
         self._thread.join(_LAST_WAIT)
 
     def _run(self) -> None:
-        pause = 0.0
-        while not self._stop.wait(pause):
-            pause = self.turn()
+        while not self._stop.wait(self.turn()):
+            pass
 
     def turn(self) -> float:
         """Make an anchor if it is due.

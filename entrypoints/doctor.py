@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 from ..adapters.anchors_command import CommandAnchors
+from ..domain.anchors import Anchor
 from ..domain.idle import windows_of
 from ..domain.spec import TrainingSpec
+from ..ports.anchors import AnchorKeeper
 from ..ports.data import SnapshotRequest
 from ..ports.errors import AutoRetrainError, ConfigurationError, Refused
 from ..ports.metrics import MetricQuery
@@ -133,7 +135,7 @@ def _ledger(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
 
 def _anchors(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
     """Whether anchors are made and kept, and what they show beyond the chains."""
-    keeper, every = pipeline.anchor_keeper, timedelta(hours=pipeline.settings.audit.every_hours)
+    keeper = pipeline.anchor_keeper
     if keeper is None:
         yield _ok("anchors", "none are made; with audit.keeper, a ledger that was cut or rewritten is found")
         return
@@ -142,18 +144,25 @@ def _anchors(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
     if latest is None:
         yield Finding("anchors", "warning", "none is kept yet", "make the first: autoretrain audit anchor")
         return
+    findings = [*_late(pipeline, keeper, latest), *_shown_by_anchors(pipeline)]
+    yield from findings or [_ok("anchors", f"the latest is {latest.label}, and the ledger is as it knows it")]
+
+
+def _late(pipeline: AutoRetrainPipeline, keeper: AnchorKeeper, latest: Anchor) -> Iterator[Finding]:
+    audit = pipeline.settings.audit
     waiting = len(keeper.waiting()) if isinstance(keeper, CommandAnchors) else 0
     if waiting:
-        text = f"{waiting} were not taken by {pipeline.settings.audit.command[0]} yet"
+        text = f"{waiting} of them not taken by {audit.command[0]} yet"
         yield Finding("anchors", "warning", text, "hand them over now: autoretrain audit anchor")
-    if datetime.now(UTC) - datetime.fromisoformat(latest.at) > 2 * every:
-        text = f"the latest is {latest.label}, and one is due every {every}"
+    if datetime.now(UTC) - datetime.fromisoformat(latest.at) > 2 * timedelta(hours=audit.every_hours):
+        text = f"the latest is {latest.label}, and one is due every {audit.every_hours:g} h"
         yield Finding("anchors", "warning", text, "let autoretrain run; its log and /healthz say what fails")
-    faults = [fault for fault in pipeline.verify_audit() if fault.anchor is not None or not fault.model]
-    for fault in faults:
-        yield Finding("anchors", "problem", str(fault), _TAMPERED)
-    if not waiting and not faults:
-        yield _ok("anchors", f"the latest is {latest.label}, and the ledger is as it knows it")
+
+
+def _shown_by_anchors(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    for fault in pipeline.verify_audit():
+        if fault.anchor is not None or not fault.model:
+            yield Finding("anchors", "problem", str(fault), _TAMPERED)
 
 
 def _notices(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:

@@ -154,7 +154,7 @@ def export_command(invocation: Invocation, output: Path | None, anchors_file: Pa
         shutil.copyfile(_verifier(), output.with_name(VERIFIER))
     except OSError as error:
         fix = f"cannot be written: {error.strerror}"
-        raise ConfigurationError([Problem("--output", str(error.filename or output), fix)]) from None
+        raise ConfigurationError([Problem("--output", str(output), fix)]) from None
     click.echo(f"{output}; check it with: python {VERIFIER} {output.name} --public-key FILE")
 
 

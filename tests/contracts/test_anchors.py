@@ -26,9 +26,9 @@ from autoretrain.ports.errors import MissingExtra, Overtaken, Permanent, Tempora
 APPENDS = ["sh", "-c", "cat >> taken.jsonl"]
 
 
-def command(folder: Path, *words: str, **options: float) -> CommandAnchors:
+def command(folder: Path, *words: str, timeout: float = 60.0) -> CommandAnchors:
     """A keeper that runs a command in the folder; its journal is there, too."""
-    return CommandAnchors(words or APPENDS, folder / "journal.jsonl", directory=folder, **options)
+    return CommandAnchors(words or APPENDS, folder / "journal.jsonl", directory=folder, timeout=timeout)
 
 
 def taken(folder: Path) -> list[int]:
