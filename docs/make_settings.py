@@ -20,6 +20,7 @@ from autoretrain.domain.limits import Limit
 from autoretrain.domain.spec import PromotionSpec, TrainingSpec
 from autoretrain.entrypoints.settings import (
     AdapterSettings,
+    AuditSettings,
     ComputeSettings,
     ControllerSettings,
     DataSettings,
@@ -49,6 +50,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         ComputeSettings,
         ControllerSettings,
         Limit,
+        AuditSettings,
         Secrets,
     )
 }

@@ -52,7 +52,7 @@ def decide(spec: ModelSpec, rule: Rule, state: ModelState, seen: Seen, now: date
     if phase_of(state) is Phase.ROLLBACK:
         if isinstance(seen, Trouble):
             return decide_rollback_trouble(state, seen, now)
-        return decide_rollback(state, cast(ChampionSeen, seen))
+        return decide_rollback(spec, state, cast(ChampionSeen, seen))
     if state.open_job is None:
         if isinstance(seen, Trouble):
             return decide_blind(spec, rule, state, seen, now)

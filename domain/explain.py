@@ -175,13 +175,11 @@ def _decided(data: Mapping[str, Any]) -> _Story:
 
 
 def _promoting(data: Mapping[str, Any]) -> _Story:
-    return f"Promotion of version {data['version']['version']} begun", [
-        f"in place of {data['expected'] or 'none'}"
-    ]
+    return f"Promotion of version {data['version']['version']} begun", _account(data, data["expected"])
 
 
 def _promoted(data: Mapping[str, Any]) -> _Story:
-    return f"Version {data['version']['version']} serves", []
+    return f"Version {data['version']['version']} serves", _account(data, data["before"])
 
 
 def _stalled(data: Mapping[str, Any]) -> _Story:
@@ -193,10 +191,14 @@ def _closed(data: Mapping[str, Any]) -> _Story:
 
 
 def _rolled_back(data: Mapping[str, Any]) -> _Story:
-    target = data["target"]["version"]
-    return f"Rolled back to version {target}", [
-        f"{data['who']}: {data['why']}" if data["why"] else data["who"]
-    ]
+    return f"Rolled back to version {data['target']['version']}", _account(data, data["withdrawn"])
+
+
+def _account(data: Mapping[str, Any], before: str | None) -> list[str]:
+    """Who moved the champion, why, and under which settings; as far as an older release wrote it down."""
+    who, why, policy = (data.get(name, "") for name in ("who", "why", "policy"))
+    said = f"{who}: {why}" if why else who
+    return [f"in place of {before or 'none'}", said, f"settings {policy[:12]}" if policy else ""]
 
 
 _TELLERS: Mapping[str, Callable[[Mapping[str, Any]], _Story]] = {

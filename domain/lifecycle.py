@@ -25,7 +25,7 @@ from .plan import (
     Trouble,
 )
 from .promotion import Decision, Outcome
-from .sealing import Draft
+from .sealing import CONTROLLER, Draft
 from .spec import DIRECTIONS, ModelSpec
 from .state import ModelState
 from .validation import validate
@@ -135,7 +135,8 @@ def decide_deployment(state: ModelState, job: RetrainingJob, seen: ChampionSeen)
     found = seen.champion.version if seen.champion else None
     expected = champion_label(state.champion)
     if found == candidate.version:
-        done = _about(job, "promotion.done", key=f"promoted:{job.job_id}", version=candidate, before=expected)
+        account = _account(job, job.decision, expected, job.decision_policy)
+        done = _about(job, "promotion.done", key=f"promoted:{job.job_id}", version=candidate, **account)
         text = job.decision.reason if job.decision else ""
         return Plan((done, _closed(job, JobStatus.COMPLETED, text)))
     if found == expected:
@@ -168,15 +169,27 @@ def _carry_out(
     if decision.outcome is not Outcome.PROMOTE:
         return Plan((*before, decided, _closed(job, JobStatus.COMPLETED, decision.reason)))
     expected = champion_label(state.champion)
-    intent = _about(
-        job, "promotion.intended", key=f"promotion:{job.job_id}", version=candidate, expected=expected
-    )
+    account = _account(job, decision, expected, spec.digest)
+    key = f"promotion:{job.job_id}"
+    intent = _about(job, "promotion.intended", key=key, version=candidate, expected=expected, **account)
     return Plan((*before, decided, intent), SetChampion(candidate, expected))
 
 
 def _meanwhile(spec: ModelSpec, now: datetime, until: datetime) -> datetime:
     """While a person is waited for the alias is looked at as often as that of an idle model."""
     return min(until, now + timedelta(seconds=spec.check_every_seconds))
+
+
+def _account(
+    job: RetrainingJob, decision: Decision | None, before: str | None, policy: str
+) -> dict[str, str | None]:
+    """What every entry of a promotion answers for: who, why, instead of which version, under which policy."""
+    return {
+        "who": job.approval.actor if job.approval else CONTROLLER,
+        "why": decision.reason if decision else "",
+        "before": before,
+        "policy": policy,
+    }
 
 
 def _about(job: RetrainingJob, kind: str, key: str | None = None, **data: Any) -> Draft:

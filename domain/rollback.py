@@ -8,6 +8,7 @@ from ..ports.registry import ModelVersion
 from .idle import champion_label, conflict_with
 from .plan import RETRY, ChampionSeen, Plan, SetChampion, Trouble
 from .sealing import Draft
+from .spec import ModelSpec
 from .state import ModelState, Rollback
 
 
@@ -32,19 +33,16 @@ def rollback_target(state: ModelState, to: str | None) -> ModelVersion | None:
     return None
 
 
-def decide_rollback(state: ModelState, seen: ChampionSeen) -> Plan:
+def decide_rollback(spec: ModelSpec, state: ModelState, seen: ChampionSeen) -> Plan:
     """Intend the move back, then follow it until the alias shows it."""
     rollback = _of(state)
     found = seen.champion.version if seen.champion else None
     if rollback.target is None:
-        return _intend(state, found)
+        return _intend(spec, state, found)
     if found == rollback.target.version:
-        data = {
-            "target": rollback.target,
-            "withdrawn": champion_label(state.champion),
-            "who": rollback.actor,
-            "why": rollback.reason,
-        }
+        serving = champion_label(state.champion)
+        account = _account(rollback, serving, rollback.policy or spec.digest)
+        data = {"target": rollback.target, "withdrawn": serving, **account}
         return Plan((Draft("rollback.done", data),))
     if found == rollback.expected:
         return Plan((), SetChampion(rollback.target, rollback.expected))
@@ -70,7 +68,7 @@ def decide_rollback_trouble(state: ModelState, trouble: Trouble, now: datetime) 
     return Plan((_failed(trouble.reason),))
 
 
-def _intend(state: ModelState, found: str | None) -> Plan:
+def _intend(spec: ModelSpec, state: ModelState, found: str | None) -> Plan:
     rollback, serving = _of(state), champion_label(state.champion)
     target = rollback_target(state, rollback.to)
     if target is None:
@@ -79,7 +77,7 @@ def _intend(state: ModelState, found: str | None) -> Plan:
     if found not in (serving, None):
         text = f"the champion is version {found}, the ledger says {serving}"
         return Plan((*conflict_with(state, found), _failed(text)))
-    data = {"target": target, "expected": found, "who": rollback.actor, "why": rollback.reason}
+    data = {"target": target, "expected": found, **_account(rollback, serving, spec.digest)}
     return Plan((Draft("rollback.intended", data),), SetChampion(target, found))
 
 
@@ -94,6 +92,11 @@ def _nothing_left(rollback: Rollback) -> str:
 def _of(state: ModelState) -> Rollback:
     assert state.rollback is not None  # noqa: S101  (the phase says so)
     return state.rollback
+
+
+def _account(rollback: Rollback, before: str | None, policy: str) -> dict[str, str | None]:
+    """What every entry of a rollback answers for: who, why, instead of which version, under which policy."""
+    return {"who": rollback.actor, "why": rollback.reason, "before": before, "policy": policy}
 
 
 def _failed(reason: str) -> Draft:

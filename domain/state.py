@@ -26,6 +26,10 @@ Entries hold facts, never instructions. Kinds, with what their data says:
     rollback.skipped      the version to go back to cannot serve any more; the next one before it is taken
     rollback.done         it points at the earlier version; the withdrawn one is quarantined
     rollback.failed       it could not be moved back
+
+Each of promotion.intended, promotion.done, rollback.intended and rollback.done says ``who`` decided it (a
+person, or the controller by its policy), ``why``, which version served ``before``, and the ``policy``: the
+digest of the settings under which it was decided. Version 0.1.0 did not write all of them.
 """
 
 from __future__ import annotations
@@ -84,6 +88,8 @@ class Rollback:
         to: Version asked for; ``None`` takes the last one that served before.
         target: Version it was decided to go back to; ``None`` before that was decided.
         expected: Version that the alias points at until it is moved; ``None`` for none.
+        policy: SHA-256 of the settings under which that was decided; empty before, and where an older
+            release decided.
         skipped: Why versions that served cannot serve any more, by version label, in the order of the tries.
         stalled: Why it waits for the registry; empty when it does not.
     """
@@ -93,6 +99,7 @@ class Rollback:
     to: str | None
     target: ModelVersion | None = None
     expected: str | None = None
+    policy: str = ""
     skipped: Mapping[str, str] = field(default_factory=dict)
     stalled: str = ""
 
@@ -395,7 +402,8 @@ def _awaited(state: ModelState, line: _Line) -> ModelState:
 
 
 def _decided(state: ModelState, line: _Line) -> ModelState:
-    return _with_job(state, line, decision=decision_of(line.data), awaiting_until=None)
+    decision, policy = decision_of(line.data), line.data["policy"]
+    return _with_job(state, line, decision=decision, decision_policy=policy, awaiting_until=None)
 
 
 def _promoting(state: ModelState, line: _Line) -> ModelState:
@@ -428,8 +436,14 @@ def _closed(state: ModelState, line: _Line) -> ModelState:
 
 def _rolling_back(state: ModelState, line: _Line) -> ModelState:
     assert state.rollback is not None  # noqa: S101  (only decided for a request)
-    target = version_of(line.data["target"])
-    going = replace(state.rollback, target=target, expected=line.data["expected"], stalled="")
+    data = line.data
+    going = replace(
+        state.rollback,
+        target=version_of(data["target"]),
+        expected=data["expected"],
+        policy=data.get("policy", ""),
+        stalled="",
+    )
     return replace(state, rollback=going)
 
 

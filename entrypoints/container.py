@@ -17,6 +17,7 @@ from typing import Any
 from dependency_injector import containers, providers
 
 from ..domain.world import Ports
+from ..ports.anchors import AnchorKeeper
 from ..ports.data import DataSource
 from ..ports.errors import ConfigurationError, Problem
 from ..ports.metrics import MetricSource
@@ -161,6 +162,30 @@ def _telemetry() -> Any:
     return PrometheusTelemetry()
 
 
+def _file_anchors(settings: Settings) -> AnchorKeeper:
+    from ..adapters.anchors_file import FileAnchors
+
+    return FileAnchors(settings.located(settings.audit.path or ""))
+
+
+def _mlflow_anchors(settings: Settings) -> AnchorKeeper:
+    from ..adapters.anchors_mlflow import MlflowAnchors
+
+    return MlflowAnchors(settings.tracking_uri, experiment=settings.audit.experiment)
+
+
+def _command_anchors(settings: Settings) -> AnchorKeeper:
+    from ..adapters.anchors_command import CommandAnchors
+
+    return CommandAnchors(
+        settings.audit.command,
+        settings.state_dir / "anchors.jsonl",
+        directory=settings.base,
+        timeout=settings.audit.timeout_seconds,
+        withheld=SECRET_VARIABLES,
+    )
+
+
 PORTS = tuple(field.name for field in fields(Ports))
 """Names under which a port can be replaced."""
 
@@ -200,6 +225,13 @@ class Container(containers.DeclarativeContainer):
         slack=providers.Singleton(_slack, secrets),
     )
     telemetry = providers.Singleton(_telemetry)
+    anchors = providers.Selector(
+        providers.Callable(lambda settings: settings.audit.keeper, settings),
+        none=providers.Object(None),
+        file=providers.Singleton(_file_anchors, settings),
+        mlflow=providers.Singleton(_mlflow_anchors, settings),
+        command=providers.Singleton(_command_anchors, settings),
+    )
 
 
 def holder_name(kind: str) -> str:
@@ -230,6 +262,12 @@ def build_ports(settings: Settings, replacements: Mapping[str, Any]) -> Ports:
     for name, port in _with_ledger(replacements).items():
         container.providers[name].override(providers.Object(port))
     return Ports(**{name: container.providers[name]() for name in PORTS})
+
+
+def build_keeper(settings: Settings) -> AnchorKeeper | None:
+    """Build the keeper of anchors; ``None`` where the settings keep none. The loop does not know of it."""
+    keeper: AnchorKeeper | None = Container(settings=settings, secrets=Secrets()).anchors()
+    return keeper
 
 
 def _with_ledger(replacements: Mapping[str, Any]) -> dict[str, Any]:

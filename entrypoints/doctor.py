@@ -7,18 +7,25 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from ..adapters.anchors_command import CommandAnchors
+from ..domain.anchors import Anchor
 from ..domain.idle import windows_of
 from ..domain.spec import TrainingSpec
+from ..ports.anchors import AnchorKeeper
 from ..ports.data import SnapshotRequest
 from ..ports.errors import AutoRetrainError, ConfigurationError, Refused
 from ..ports.metrics import MetricQuery
 from ..ports.outbox import Backlog, Outgoing
 from ..ports.values import TimeWindow
+from .anchor_keys import read_signer
+from .anchoring import latest_anchor
+from .audit import chains_alone
+from .audit import examine as examine_audit
 from .pipeline import AutoRetrainPipeline
 from .service import exclusive
 from .settings import Settings, load_settings
@@ -26,6 +33,7 @@ from .settings import Settings, load_settings
 _LEAST_FREE_BYTES = 1 << 30
 _FAR_AHEAD = datetime(9999, 12, 31, tzinfo=UTC)
 _MANY = 1000
+_TAMPERED = "restore the ledger from a backup, and find out who changed it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,7 @@ def _extras(settings: Settings) -> Iterator[Finding]:
     asks_drift = any(leaf.name == "drift" for rule in rules for leaf in rule.leaves())
     needed = [("mlflow", "mlflow"), ("sklearn", "scoring"), ("pyarrow", "scoring")]
     needed += [("evidently", "drift")] if asks_drift else []
+    needed += [("cryptography", "anchor")] if settings.audit.keeper != "none" else []
     needed += [("slack_sdk", "slack")] if settings.adapters.notifier == "slack" else []
     missing = [(library, extra) for library, extra in needed if find_spec(library) is None]
     for library, extra in missing:
@@ -120,14 +129,43 @@ def _extras(settings: Settings) -> Iterator[Finding]:
 
 def _ledger(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
     models = pipeline.ports.ledger.models()
-    faults = pipeline.verify_audit()
+    faults = examine_audit(pipeline.ports.ledger, chains_alone()).faults
     for fault in faults:
-        text = f"{fault.model}: entry {fault.seq}: {fault.reason}"
-        yield Finding(
-            "ledger", "problem", text, "restore the ledger from a backup, and find out who changed it"
-        )
+        yield Finding("ledger", "problem", str(fault), _TAMPERED)
     if not faults:
         yield _ok("ledger", f"{len(models)} streams, all whole")
+
+
+def _anchors(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    """Whether anchors are made and kept, and what they show beyond the chains."""
+    keeper = pipeline.anchor_keeper
+    if keeper is None:
+        yield _ok("anchors", "none are made; with audit.keeper, a ledger that was cut or rewritten is found")
+        return
+    read_signer(pipeline.settings)
+    latest = latest_anchor(keeper)
+    if latest is None:
+        yield Finding("anchors", "warning", "none is kept yet", "make the first: autoretrain audit anchor")
+        return
+    findings = [*_late(pipeline, keeper, latest), *_shown_by_anchors(pipeline)]
+    yield from findings or [_ok("anchors", f"the latest is {latest.label}, and the ledger is as it knows it")]
+
+
+def _late(pipeline: AutoRetrainPipeline, keeper: AnchorKeeper, latest: Anchor) -> Iterator[Finding]:
+    audit = pipeline.settings.audit
+    waiting = len(keeper.waiting()) if isinstance(keeper, CommandAnchors) else 0
+    if waiting:
+        text = f"{waiting} of them not taken by {audit.command[0]} yet"
+        yield Finding("anchors", "warning", text, "hand them over now: autoretrain audit anchor")
+    if datetime.now(UTC) - datetime.fromisoformat(latest.at) > 2 * timedelta(hours=audit.every_hours):
+        text = f"the latest is {latest.label}, and one is due every {audit.every_hours:g} h"
+        yield Finding("anchors", "warning", text, "let autoretrain run; its log and /healthz say what fails")
+
+
+def _shown_by_anchors(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    for fault in pipeline.verify_audit():
+        if fault.anchor is not None or not fault.model:
+            yield Finding("anchors", "problem", str(fault), _TAMPERED)
 
 
 def _notices(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
@@ -245,6 +283,7 @@ def _controller(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
 
 _CHECKS: dict[str, Check] = {
     "ledger": _ledger,
+    "anchors": _anchors,
     "notices": _notices,
     "mlflow": _registry,
     "metrics": _metrics,

@@ -28,6 +28,8 @@ class Health:
         seconds_since_turn: Since a turn of the loop came to its end, well or not; before the first, since
             the start.
         running_seconds: How long the turn that runs now has been running; ``None`` between two turns.
+        anchors: Why the last anchor of the ledger could not be made; empty when nothing is wrong. The loop
+            turns all the same.
     """
 
     ok: bool
@@ -36,6 +38,7 @@ class Health:
     lease_holder: str
     seconds_since_turn: float
     running_seconds: float | None
+    anchors: str = ""
 
 
 class Pulse:

@@ -16,11 +16,12 @@ from ..adapters.ledger_sqlite import SqliteLedger
 from ..adapters.sqlite_connection import from_micros
 from ..domain.explain import Moment, timeline
 from ..domain.jobs import RetrainingJob
-from ..domain.sealing import Fault, verify
+from ..domain.sealing import Fault
 from ..domain.state import ModelState, fold
 from ..ports.errors import ConfigurationError, Problem, Refused, UnknownJob, UnknownModel
 from ..ports.ledger import Ledger
 from ..ports.outbox import Outgoing
+from .audit import chains_alone, examine
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
 from .settings_file import FILE_NAME as FILE_NAME
 
@@ -73,11 +74,18 @@ class Installation:
         if problems:
             raise ConfigurationError(problems)
         self.fleet: tuple[str, ...] = tuple(models)
+        self.settings_file = file
+        self.has_audit: bool = "audit" in values
         self.state_dir = (file.parent / state).absolute()
         self._file = self.state_dir / LEDGER_FILE
         # A file that is not there is not created by looking for it.
         self._ledger = SqliteLedger(self._file) if self._file.exists() else None
         self._states = States(self._ledger) if self._ledger else None
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """The ledger; ``None`` before there is one."""
+        return self._ledger
 
     def models(self) -> list[str]:
         """Names of all models of the settings and of the ledger, sorted."""
@@ -170,11 +178,8 @@ class Installation:
         return self._ledger.resend(notice_ids, now) if self._ledger else 0
 
     def faults(self) -> list[Fault]:
-        """Walk every stream; the first fault of each that has one, empty when all are whole."""
-        if self._ledger is None:
-            return []
-        found = (verify(model, self._ledger.read(model)) for model in self._ledger.models())
-        return [fault for fault in found if fault is not None]
+        """Walk every stream by its chain; the first fault of each that has one, empty when all are whole."""
+        return list(examine(self._ledger, chains_alone()).faults)
 
 
 def job_ids(state: ModelState) -> list[str]:

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,7 @@ from ..domain.state import ModelState
 from ..ports.credentials import without_credentials
 from ..ports.errors import AutoRetrainError, Refused, Temporary
 from ..ports.telemetry import TickReport
+from .anchoring import RegularAnchors
 from .health import Health, LedgerProbe, Pulse
 from .pipeline import AutoRetrainPipeline
 from .reading import States
@@ -88,6 +90,7 @@ class Service:
         pipeline: The library, with its models enrolled by ``start``.
         wait: Waits so many seconds on the monotonic clock; True when the process should end.
         monotonic: Stopwatch in seconds.
+        anchors: What anchors the ledger beside the loop, for its health; ``None`` when nothing does.
     """
 
     def __init__(
@@ -95,7 +98,9 @@ class Service:
         pipeline: AutoRetrainPipeline,
         wait: Callable[[float], bool],
         monotonic: Callable[[], float] = time.monotonic,
+        anchors: RegularAnchors | None = None,
     ) -> None:
+        self._anchors = anchors
         self._pipeline = pipeline
         self._wait = wait
         self._longest_wait = pipeline.settings.controller.wait_seconds
@@ -151,7 +156,8 @@ class Service:
 
     def ready(self) -> Health:
         """Whether the loop can do its work now, or stands by for one that does. Thread-safe."""
-        return self._pulse.ready(self._probe())
+        trouble = self._anchors.trouble if self._anchors else ""
+        return replace(self._pulse.ready(self._probe()), anchors=trouble)
 
     def _tick(self) -> TickReport | None:
         """One turn; ``None`` when it failed, which is logged and never ends the loop."""

@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ..adapters.mlflow_client import sqlite_file
 from ..domain.limits import LimitSettings
 from ..domain.spec import ModelSpec
 from ..ports.credentials import without_credentials
@@ -150,6 +151,41 @@ class ControllerSettings(_Section):
     stale_seconds: float = Field(default=120.0, ge=30.0, allow_inf_nan=False)
 
 
+class AuditSettings(_Section):
+    """Signed anchors of the ledger, kept away from it.
+
+    Attributes:
+        keeper: Where they are kept: in a ``file``, on an ``mlflow`` server, by a ``command`` of yours, or
+            nowhere.
+        every_hours: How often ``autoretrain run`` makes one.
+        path: The file, outside the state directory.
+        experiment: Experiment on the MLflow server of ``[mlflow]``.
+        command: Program and arguments, without a shell; it gets the anchor on standard input.
+        timeout_seconds: How long one run of the command may take.
+        key: File of the private key, mode 0600, outside the state directory; ``None`` takes
+            ``$AUTORETRAIN_AUDIT_KEY``.
+        public_key: File of the public keys that anchors are checked with; ``None`` takes ``key`` with
+            ``.pub`` behind it.
+    """
+
+    keeper: Literal["none", "file", "mlflow", "command"] = "none"
+    every_hours: float = Field(default=24.0, ge=0.01)
+    path: str | None = None
+    experiment: str = Field(default="autoretrain-audit", min_length=1)
+    command: tuple[str, ...] = ()
+    timeout_seconds: float = Field(default=60.0, gt=0)
+    key: str | None = None
+    public_key: str | None = None
+
+    @model_validator(mode="after")
+    def _place(self) -> AuditSettings:
+        if self.keeper == "file" and not self.path:
+            raise ValueError("path: is missing; the keeper file needs one")
+        if self.keeper == "command" and not self.command:
+            raise ValueError("command: is missing; the keeper command needs program and arguments")
+        return self
+
+
 class Settings(_Section):
     """Everything a user can set.
 
@@ -162,6 +198,7 @@ class Settings(_Section):
         compute: Local runs.
         controller: The loop.
         limits: What holds across models, for all controllers together.
+        audit: Signed anchors of the ledger.
         models: The fleet, by name.
     """
 
@@ -173,6 +210,7 @@ class Settings(_Section):
     compute: ComputeSettings = Field(default_factory=ComputeSettings)
     controller: ControllerSettings = Field(default_factory=ControllerSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    audit: AuditSettings = Field(default_factory=AuditSettings)
     models: dict[str, ModelSettings] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -202,6 +240,29 @@ class Settings(_Section):
             raise ValueError("; ".join(unused))
         return self
 
+    @model_validator(mode="after")
+    def _anchors_elsewhere(self) -> Settings:
+        """Whoever can change the ledger must not be able to change the anchors, or to sign others."""
+        within = [
+            f"audit.{name}: must lie outside the state directory, which holds the ledger"
+            for name in ("path", "key")
+            if (given := getattr(self.audit, name)) and self.is_beside_ledger(self.located(given))
+        ]
+        database = sqlite_file(self.tracking_uri)
+        if self.audit.keeper == "mlflow" and database and self.is_beside_ledger(self.located(str(database))):
+            within.append("audit.keeper: needs a server elsewhere, so set mlflow.tracking_uri")
+        if within:
+            raise ValueError("; ".join(within))
+        return self
+
+    def located(self, path: str) -> Path:
+        """A path of the settings, from the directory of the file or from the user's home (``~``)."""
+        return (self.base / Path(path).expanduser()).absolute()
+
+    def is_beside_ledger(self, path: Path) -> bool:
+        """Whether a path lies in the state directory."""
+        return path.resolve().is_relative_to(self.state_dir.resolve())
+
     @property
     def state_dir(self) -> Path:
         """Absolute directory of everything this installation keeps."""
@@ -226,12 +287,14 @@ class Secrets(BaseSettings):
     Attributes:
         slack_webhook_url: Incoming webhook of the Slack channel.
         prometheus_token: Bearer token for Prometheus.
+        audit_key: Private key that signs the anchors of the ledger, in PEM.
     """
 
     model_config = SettingsConfigDict(env_prefix="AUTORETRAIN_", extra="ignore", frozen=True)
 
     slack_webhook_url: SecretStr | None = None
     prometheus_token: SecretStr | None = None
+    audit_key: SecretStr | None = None
 
     @field_validator("*", mode="before")
     @classmethod

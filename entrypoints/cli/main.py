@@ -35,7 +35,7 @@ _HOMES = {
     "rollback": "champions",
     "override": "champions",
     "notices": "notices",
-    "audit": "look",
+    "audit": "audit",
 }
 """Module of each command, in the order in which a user meets them."""
 

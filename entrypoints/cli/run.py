@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,8 @@ from .output import counted
 
 if TYPE_CHECKING:
     from ...adapters.telemetry_prometheus import PrometheusTelemetry
+    from ..anchoring import RegularAnchors
+    from ..pipeline import AutoRetrainPipeline
     from ..service import Service, StopSignal
 
 
@@ -51,7 +54,7 @@ def run(invocation: Invocation, once: bool, until_idle: bool, listen: str | None
     with ExitStack() as stack:
         stack.enter_context(exclusive(pipeline.settings.state_dir))
         stop = stack.enter_context(StopSignal())
-        service = Service(pipeline, stop.wait)
+        service = Service(pipeline, stop.wait, anchors=_anchors(pipeline, stack))
         stack.enter_context(_status(listen, service, telemetry))
         stack.callback(release_quietly, pipeline)
         click.echo(f"watching {counted(service.start(), 'model')}", err=True)
@@ -68,6 +71,16 @@ def _turn(service: Service, stop: StopSignal, once: bool, until_idle: bool) -> N
         click.echo("idle" if idle else "stopped before it was idle")
     else:
         service.forever()
+
+
+def _anchors(pipeline: AutoRetrainPipeline, stack: ExitStack) -> RegularAnchors | None:
+    """Anchor the ledger regularly while the stack lasts, if the settings say where."""
+    from ..anchoring import RegularAnchors
+
+    if pipeline.anchor_keeper is None:
+        return None
+    every = timedelta(hours=pipeline.settings.audit.every_hours)
+    return stack.enter_context(RegularAnchors(pipeline.anchoring, every))
 
 
 @contextmanager

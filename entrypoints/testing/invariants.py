@@ -151,6 +151,7 @@ def check_world(histories: Sequence[History], record: Record, outbox: Outbox) ->
         foreign_champions_are_respected(history)
         chain_holds(history)
         slots_are_settled_once(history)
+        moves_are_accounted_for(history)
     runs_start_once(record)
     notices_arrive(histories, record, outbox)
 
@@ -392,6 +393,16 @@ def chain_holds(history: History) -> None:
     """An untouched stream has no fault."""
     fault = verify(history.spec.name, history.entries)
     assert fault is None, f"rule 8: {fault}"
+
+
+def moves_are_accounted_for(history: History) -> None:
+    """Every promotion and rollback says who, why, which version served before, and under which policy."""
+    for step in history.of_kind("promotion.intended", "promotion.done", "rollback.intended", "rollback.done"):
+        name = f"rule 8: entry {step.entry.seq} ({step.entry.kind})"
+        assert step.data["who"], f"{name} names nobody"
+        assert isinstance(step.data["why"], str), f"{name} gives no reason"
+        assert len(step.data["policy"]) == 64, f"{name} names no policy"
+        assert step.data["before"] == champion_label(step.before.champion), f"{name} names another champion"
 
 
 def check_tampering(

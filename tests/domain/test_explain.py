@@ -5,6 +5,7 @@ from domain_world import NOW, Story, version
 from autoretrain.domain.explain import timeline
 from autoretrain.domain.plan import ChampionSeen, NothingSeen, RunSeen, Trouble
 from autoretrain.domain.requests import ask_approve, ask_cancel, ask_reject, ask_rollback
+from autoretrain.domain.sealing import Draft
 from autoretrain.ports.compute import RunState, RunStatus
 
 
@@ -30,8 +31,24 @@ def test_a_promotion_and_its_rollback() -> None:
         "Job completed",
     ]
     assert "f1: 0.9500 (champion 0.8800)" in told[5].details
-    assert "worse" in " ".join(told[-1].details)
+    policy = f"settings {story.spec.digest[:12]}"
+    assert told[-3].details[0] == "in place of 1"
+    assert told[-3].details[1].startswith("controller: f1 ")
+    assert told[-3].details[2] == policy
+    assert told[-1].details == ("in place of 2", "ann: worse", policy)
     assert {moment.at for moment in told} == {NOW}
+
+
+def test_entries_of_an_older_release_tell_what_they_say() -> None:
+    story = Story().serving().opened().running().trained().judged()
+    job = story.job_id
+    story.told(Draft("promotion.done", {"job_id": job, "version": version("2"), "before": "1"}))
+    story.told(Draft("job.closed", {"job_id": job, "status": "completed", "reason": ""}))
+    story.asked(lambda s: ask_rollback(s, "ann", ""))
+    older = {"target": version("1"), "expected": "2", "who": "ann", "why": ""}
+    story.told(Draft("rollback.intended", older), Draft("rollback.done", {**older, "withdrawn": "2"}))
+    told = timeline(story.entries, job)
+    assert [moment.details for moment in told[-3:]] == [("in place of 1",), (), ("in place of 2", "ann")]
 
 
 def test_what_people_did() -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from domain_world import DAY, HOUR, NOW, Story, version
+from domain_world import DAY, HOUR, NOW, Story, spec_of, version
 
 from autoretrain.domain.plan import (
     RETRY,
@@ -17,6 +17,7 @@ from autoretrain.domain.plan import (
 )
 from autoretrain.domain.requests import ask_approve, ask_release, ask_rollback
 from autoretrain.domain.rollback import rollback_target
+from autoretrain.domain.sealing import Draft
 
 ONE, TWO, THREE = version("1"), version("2"), version("3")
 
@@ -50,10 +51,28 @@ def test_is_intended_then_followed_until_the_alias_shows_it() -> None:
     again = story.plan(ChampionSeen(THREE))
     assert (again.drafts, again.act) == ((), SetChampion(TWO, "3"))
     (done,) = story.sees(ChampionSeen(TWO)).drafts
-    assert done.data == {"target": TWO, "withdrawn": "3", "who": "ann", "why": "worse at night"}
+    accounted = {"who": "ann", "why": "worse at night", "before": "3", "policy": story.spec.digest}
+    assert plan.drafts[0].data == {"target": TWO, "expected": "3", **accounted}
+    assert done.data == {"target": TWO, "withdrawn": "3", **accounted}
     assert story.state.champion is not None
     assert story.state.champion.version == TWO
     assert story.state.rollback is None
+
+
+def test_names_the_policy_it_was_intended_under() -> None:
+    story = asked()
+    intended = story.sees(ChampionSeen(THREE)).drafts[0].data["policy"]
+    story.spec = spec_of(cooldown_hours=1)
+    (done,) = story.sees(ChampionSeen(TWO)).drafts
+    assert done.data["policy"] == intended != story.spec.digest
+
+
+def test_an_intent_of_an_older_release_is_carried_out() -> None:
+    story = asked().told(
+        Draft("rollback.intended", {"target": TWO, "expected": "3", "who": "ann", "why": ""})
+    )
+    (done,) = story.sees(ChampionSeen(TWO)).drafts
+    assert done.data["policy"] == story.spec.digest
 
 
 def test_a_withdrawn_version_is_no_way_back() -> None:

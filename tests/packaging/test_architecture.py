@@ -12,6 +12,7 @@ from services import ROOT
 HEAVY = frozenset(
     {
         "boto3",
+        "cryptography",
         "duckdb",
         "evidently",
         "httpx",
