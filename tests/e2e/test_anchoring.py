@@ -283,7 +283,7 @@ class TestLibrary:
         assert service.ready().anchors == ""
         regular.turn()  # there is no key
         health = service.ready()
-        assert (health.ok, health.reason) == (True, "")
+        assert (health.ok, health.reasons) == (True, ())
         assert "there is no such file" in health.anchors
 
 

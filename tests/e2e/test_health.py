@@ -22,7 +22,7 @@ from autoretrain.entrypoints.server import StatusServer, health_page
 from autoretrain.entrypoints.service import Service
 from autoretrain.entrypoints.settings import parse_settings
 from autoretrain.ports.agenda import Claim
-from autoretrain.ports.errors import LeaseLost, Temporary
+from autoretrain.ports.errors import Temporary
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 STALE = 120.0
@@ -120,16 +120,6 @@ def test_beside_another_holder_it_stands_by_and_says_so(running: Running) -> Non
         other.release("run:elsewhere:1:1")
     running.turn()
     assert running.get("readyz")[1]["role"] == "leading"
-
-
-def test_a_lost_lease_is_told_until_the_next_turn(running: Running) -> None:
-    running.turn()
-    running.ledger.errors = [LeaseLost("epoch 1 is over")]
-    running.turn()
-    assert running.reasons("readyz") == "the last turn failed: epoch 1 is over (1 in a row)"
-    assert running.reasons("healthz") == ""
-    running.turn()
-    assert running.reasons("readyz") == ""
 
 
 def test_a_loop_that_fails_turns_and_is_not_ready(running: Running) -> None:
