@@ -69,15 +69,20 @@ class Cron:
         return _at(next(self._days(at.date() - _DAY, -1)), self.times[-1])
 
     def count(self, after: datetime, upto: datetime) -> int:
-        """Number of slots in ``(after, upto]``, for wall-clock times at most some days apart."""
-        number, day = 0, after.date()
-        while day <= upto.date():
-            if self.names(day):
-                begin = after.hour * 60 + after.minute if day == after.date() else -1
-                end = upto.hour * 60 + upto.minute if day == upto.date() else 1440
-                number += bisect_right(self.times, end) - bisect_right(self.times, begin)
-            day += _DAY
-        return number
+        """Number of slots in ``(after, upto]``, for wall-clock times in this order."""
+        whole = (upto.date() - after.date()).days
+        if not self._every_day:
+            whole = sum(self.names(after.date() + number * _DAY) for number in range(whole))
+        return whole * len(self.times) + self._until(upto) - self._until(after)
+
+    def _until(self, at: datetime) -> int:
+        """Number of slots of a day up to a time of it."""
+        return bisect_right(self.times, at.hour * 60 + at.minute) if self.names(at.date()) else 0
+
+    @property
+    def _every_day(self) -> bool:
+        restricted = self.days or self.weekdays or self.nearest or self.nth
+        return not restricted and len(self.months) == 12
 
     def names(self, day: date) -> bool:
         """Whether a day has slots.

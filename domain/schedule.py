@@ -22,6 +22,7 @@ from .cron import Cron, NeverDue, read_cron
 _TICK = timedelta(microseconds=1)
 _MINUTE = timedelta(minutes=1)
 _DAY = timedelta(days=1)
+_WEEK = timedelta(days=7)
 _MIDNIGHT = "0 0 * * *"
 
 
@@ -66,16 +67,19 @@ def next_slot(expression: str, time_zone: str, now: datetime) -> datetime:
 def count_slots(expression: str, time_zone: str, after: datetime, upto: datetime) -> int:
     """Number of slots in ``(after, upto]``.
 
-    Days on which no clock changes are counted by arithmetic: thousands of slots take milliseconds. A look
-    asks for the same several times.
+    Weeks in which no clock changes are counted by arithmetic: 10,000 slots take some milliseconds at most. A
+    look asks for the same several times.
     """
     cron, zone = read_cron(expression), ZoneInfo(time_zone)
     at, end, number = after.astimezone(UTC), upto.astimezone(UTC), 0
     while at < end:
-        stop = min(at + _DAY, end)
-        begin, until = at.astimezone(zone), stop.astimezone(zone)
-        if begin.fold == 0 and begin.utcoffset() == until.utcoffset():
-            number += cron.count(begin.replace(tzinfo=None), until.replace(tzinfo=None))
+        # No clock is changed and changed back within a week. The day on which one is is stepped through.
+        for length in (_WEEK, _DAY):
+            stop = min(at + length, end)
+            begin, until = at.astimezone(zone), stop.astimezone(zone)
+            if begin.fold == 0 and begin.utcoffset() == until.utcoffset():
+                number += cron.count(begin.replace(tzinfo=None), until.replace(tzinfo=None))
+                break
         else:
             slot = next_slot(expression, time_zone, at)
             while slot <= stop:

@@ -1,8 +1,8 @@
 """A job told as a timeline."""
 
-from domain_world import NOW, Story, version
+from domain_world import DAY, NOW, Story, spec_of, version
 
-from autoretrain.domain.explain import timeline
+from autoretrain.domain.explain import held_text, timeline
 from autoretrain.domain.plan import ChampionSeen, NothingSeen, RunSeen, Trouble
 from autoretrain.domain.requests import ask_approve, ask_cancel, ask_reject, ask_rollback
 from autoretrain.domain.sealing import Draft
@@ -89,3 +89,22 @@ def test_a_cancelled_job() -> None:
 
 def test_no_such_job() -> None:
     assert timeline(Story().serving().promoted().entries, "j7") == ()
+
+
+def test_slots_that_were_missed_and_what_held_back() -> None:
+    begin = NOW - 30 * DAY
+    story = Story(spec_of(rule="schedule", cooldown_hours=240), enrolled=begin).serving()
+    story.opened()
+    first, looked, opened = timeline(story.entries, story.job_id)[:3]
+    assert (first.title, first.details) == (
+        "3 cron slots got no job", ("2026-02-08 00:00 UTC to 2026-02-22 00:00 UTC", "missed_slots = latest")
+    )  # fmt: skip
+    assert (looked.title, opened.title) == ("Triggers looked at", "Job opened (scheduled)")
+
+
+def test_why_nothing_is_started() -> None:
+    assert held_text("cooldown", NOW) == (
+        "cooldown (the last job ended too short a time ago) until 2026-03-04 12:00 UTC"
+    )
+    assert held_text("for", None, flapping=True) == "for (the triggers change their mind too fast)"
+    assert held_text("limit", None) == "limit"
