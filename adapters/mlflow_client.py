@@ -141,6 +141,7 @@ class MlflowConnection:
         found = self.client.get_experiment_by_name(experiment)
         if found is None:
             return None
+        check_answer(found.name, experiment)
         from mlflow.entities import ViewType
 
         runs = self.client.search_runs(
@@ -158,6 +159,19 @@ class MlflowConnection:
         )
         ready = [model for model in models if str(model.status) == "READY"]
         return sorted(ready, key=lambda model: (model.creation_timestamp, model.model_id))
+
+
+def check_answer(said: object, asked: object) -> None:
+    """Refuse an answer about something else than was asked for.
+
+    MLflow's client takes an empty answer for an object without any content: a model without aliases, say. A
+    proxy in front of a server that is starting gives such answers.
+
+    Raises:
+        Temporary: It is no answer of MLflow.
+    """
+    if said != asked:
+        raise Temporary("MLflow gave an empty answer, or something else answers in its place")
 
 
 def run_environment(tracking_uri: str) -> dict[str, str]:

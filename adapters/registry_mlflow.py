@@ -24,6 +24,7 @@ from .mlflow_client import (
     TAG_WINDOW_END,
     TAG_WINDOW_START,
     MlflowConnection,
+    check_answer,
     local_path,
     quoted,
 )
@@ -87,7 +88,7 @@ class MlflowRegistry:
             with self._connection.errors(f"reading the champion of {model}"):
                 label = self._serving(model)
                 if label is not None:
-                    found[model] = self._describe(self._client.get_model_version(model, label))
+                    found[model] = self._describe(self._version(model, label))
         return found
 
     def candidate(self, model: str, job_id: str) -> ModelVersion | None:
@@ -141,8 +142,7 @@ class MlflowRegistry:
         with self._connection.errors(f"promoting {version.model} version {version.version}"):
             if self._is_set(version, expected):
                 return
-            stored = self._client.get_model_version(version.model, version.version)
-            found = self._hash(self._location(stored))
+            found = self._hash(self._location(self._version(version.model, version.version)))
             if found != version.digest:
                 raise Permanent(
                     f"{version.model} version {version.version}: its artefact was altered since it was "
@@ -171,7 +171,7 @@ class MlflowRegistry:
                 return path
             shutil.rmtree(path, ignore_errors=True)
             with self._connection.errors(f"fetching {version.model} version {version.version}"):
-                self._hash(str(self._client.get_model_version_download_uri(version.model, version.version)))
+                self._hash(self._location(self._version(version.model, version.version)))
         if not path.is_dir() or artefact_digest(path) != version.digest:
             raise Permanent(
                 f"{version.model} version {version.version}: its artefact is gone or was altered; expected "
@@ -184,12 +184,19 @@ class MlflowRegistry:
         from mlflow.exceptions import MlflowException  # after the client, which says what is not installed
 
         try:
-            aliases: dict[str, Any] = client.get_registered_model(model).aliases
+            found = client.get_registered_model(model)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise
+        check_answer(found.name, model)
+        aliases: dict[str, Any] = found.aliases
         return str(aliases[_CHAMPION]) if _CHAMPION in aliases else None
+
+    def _version(self, model: str, label: str) -> Any:
+        found = self._client.get_model_version(model, label)
+        check_answer((found.name, str(found.version)), (model, label))
+        return found
 
     def _is_set(self, version: ModelVersion, expected: str | None) -> bool:
         serving = self._serving(version.model)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..ports.errors import AutoRetrainError, Permanent, Temporary
+from .file_system import network_file_system
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -281,6 +282,7 @@ class Database:
     def _opened_once(self, install: bool) -> sqlite3.Connection:
         with suppress(OSError):  # what is wrong with the folder, SQLite will say
             self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._refuse_network()
         connection = sqlite3.connect(
             self._path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
         )
@@ -299,6 +301,15 @@ class Database:
             connection.close()
             raise
         return connection
+
+    def _refuse_network(self) -> None:
+        """SQLite's locks and shared memory hold on one machine only: over a network a file is damaged."""
+        kind = network_file_system(self._path)
+        if kind is not None:
+            raise Permanent(
+                f"{self._path} is on a network file system ({kind}), where SQLite damages its files: set "
+                "'state' in autoretrain.toml to a directory on a local disk, or keep the ledger in PostgreSQL"
+            )
 
     def _undo(self) -> None:
         if self._connection is not None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from local_http import local_server
 from mlflow_store import log_payload, sqlite_store
 
 from autoretrain.adapters.artefact_digest import artefact_digest
@@ -135,6 +136,24 @@ def test_a_message_holds_no_credentials() -> None:
     with pytest.raises(Temporary) as caught:
         MlflowRegistry("http://user:secret@127.0.0.1:9").champions(["boiler"])
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "body", ["", "{}", "200 OK", '{"registered_model": {"name": "pump"}}', "[]", "<html>"]
+)
+def test_a_server_that_says_nothing_does_not_say_that_nobody_serves(body: str) -> None:
+    """MLflow's client reads an empty answer as a model without aliases."""
+    with local_server() as server:
+        server.reply(200, body)
+        registry = MlflowRegistry(server.url)
+        for ask in (
+            lambda: registry.champions(["boiler"]),
+            lambda: registry.candidate("boiler", "job-1"),
+            lambda: registry.set_champion(ModelVersion("boiler", "1", "d" * 64, ""), None),
+        ):
+            with pytest.raises(Temporary):
+                ask()
+        assert not [request for request in server.requests if request.path.endswith("/alias")]
 
 
 def test_a_locked_database_is_temporary(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_a_rollback_without_a_version_that_can_serve_halts_and_pages(served: Pla
 
 def test_a_version_that_a_person_named_is_not_replaced_by_another(served: Place) -> None:
     altered(served, "2")
-    with pytest.raises(Refused, match="version 2 cannot serve: .* was altered"):
+    with pytest.raises(Refused, match=r"version 2 cannot serve: .* was altered"):
         served.pipeline.rollback(MODEL, to="2")
     assert served.serving == "4"
     assert served.pipeline.rollback(MODEL) == "3"
