@@ -245,8 +245,8 @@ def _contradiction(model: str, marks: Sequence[_Mark], hashes: Mapping[int, str]
     for mark in marks:
         found = hashes.get(mark.seq)
         if found is not None and found != mark.hash:
-            since = f"what follows entry {proven}" if proven + 1 < mark.seq else "it"
-            reason = f"it is not the entry that {mark.label} knows: {since} was rewritten"
+            which = f"one of entries {proven + 1} to {mark.seq}" if proven + 1 < mark.seq else "it"
+            reason = f"it is not the entry that {mark.label} knows: {which} was rewritten"
             return Fault(model, mark.seq, reason, mark.anchor)
         proven = mark.seq if found else proven
     return None

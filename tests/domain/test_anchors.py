@@ -200,7 +200,7 @@ class TestStreams:
         assert named(fault) == (first, ends.index(first) + 1)
         assert fault is not None
         proven = max((end for end in ends if end < at), default=0)
-        span = f"what follows entry {proven}" if proven + 1 < first else "it"
+        span = f"one of entries {proven + 1} to {first}" if proven + 1 < first else "it"
         assert fault.reason.endswith(f": {span} was rewritten")
 
     def test_what_no_anchor_knows_cannot_be_seen(self) -> None:
