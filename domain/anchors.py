@@ -20,7 +20,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from ..ports.ledger import Entry
 from .sealing import GENESIS, Fault, timestamp, verify
 
 ANCHOR_VERSION = 1
+_NUMBERS = ("number", "seq", "v")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,7 @@ class Anchor:
     @property
     def statement(self) -> bytes:
         """What is signed."""
-        return _text(
-            {name: value for name, value in asdict(self).items() if name not in ("heads", "signature")}
-        )
+        return _text(_plain(self, "heads", "signature"))
 
     @property
     def hash(self) -> str:
@@ -90,7 +89,7 @@ class Anchor:
     @property
     def text(self) -> str:
         """The line that is kept."""
-        return _text(asdict(self)).decode()
+        return _text({**_plain(self), "heads": list(map(_plain, self.heads))}).decode()
 
     @property
     def label(self) -> str:
@@ -127,7 +126,7 @@ def anchor_of(text: str) -> Anchor:
         values = json.loads(text)
         heads = tuple(AnchoredHead(**head) for head in values.pop("heads"))
         anchor = Anchor(**values, heads=heads)
-        sound = _is_sound(anchor) and all(map(_is_sound, heads)) and anchor.text
+        sound = _is_sound(anchor) and all(map(_is_sound, heads))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         sound = False
     if not sound:
@@ -245,8 +244,8 @@ def _contradiction(model: str, marks: Sequence[_Mark], hashes: Mapping[int, str]
     for mark in marks:
         found = hashes.get(mark.seq)
         if found is not None and found != mark.hash:
-            since = f"what follows entry {proven}" if proven + 1 < mark.seq else "it"
-            reason = f"it is not the entry that {mark.label} knows: {since} was rewritten"
+            which = f"one of entries {proven + 1} to {mark.seq}" if proven + 1 < mark.seq else "it"
+            reason = f"it is not the entry that {mark.label} knows: {which} was rewritten"
             return Fault(model, mark.seq, reason, mark.anchor)
         proven = mark.seq if found else proven
     return None
@@ -280,21 +279,29 @@ def _altered(anchor: Anchor) -> str:
 
 
 def _root(heads: Sequence[AnchoredHead]) -> str:
-    return hashlib.sha256(_text([asdict(head) for head in heads])).hexdigest()
+    return hashlib.sha256(_text(list(map(_plain, heads)))).hexdigest()
+
+
+def _plain(value: Anchor | AnchoredHead, *left_out: str) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__dataclass_fields__ if name not in left_out}
 
 
 def _text(value: Any) -> bytes:
-    """RFC 8785; anchors hold plain text and small numbers, so nothing is tagged."""
-    import rfc8785
+    """RFC 8785, by the standard library, at a tenth of the time: an anchor may name ten thousand streams.
 
-    return rfc8785.dumps(value)
+    It is the same text for strings and whole numbers below 2^53, which is all that anchors hold, under fixed
+    names in ASCII.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _is_sound(value: Anchor | AnchoredHead) -> bool:
-    """Whether every field has its type: numbers are numbers of at least 1, and the rest is text."""
-    numbers = ("number", "seq", "v")
-    found = {field.name: getattr(value, field.name) for field in fields(value) if field.name != "heads"}
+    """Whether every field has its type: whole numbers from 1, and text that has UTF-8 bytes."""
     return all(
-        type(item) is int and item >= 1 if name in numbers else isinstance(item, str)
-        for name, item in found.items()
+        type(item) is int and 1 <= item < 2**53 if name in _NUMBERS else isinstance(item, str) and _utf8(item)
+        for name, item in _plain(value, "heads").items()
     )
+
+
+def _utf8(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)

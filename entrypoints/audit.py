@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 
 from ..domain.anchors import Evidence
 from ..domain.sealing import Fault
-from ..ports.ledger import Ledger
+from ..ports.ledger import Entry, Ledger
 
 EXPORT_FORMAT = "autoretrain-audit"
 EXPORT_VERSION = 1
+_FIELDS = tuple(field.name for field in fields(Entry))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def export(ledger: Ledger | None, anchors: Iterable[str]) -> Iterator[str]:
         streams += 1
         for entry in ledger.read(model) if ledger else ():
             entries += 1
-            yield _line({"entry": asdict(entry)})
+            yield _line({"entry": {name: getattr(entry, name) for name in _FIELDS}})
     yield _line({"end": {"anchors": len(kept), "entries": entries, "streams": streams}})
 
 

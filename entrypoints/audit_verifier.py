@@ -165,6 +165,8 @@ class Anchors:
             self._faults.append(f"anchors: line {self.read}: it is no anchor")
             return
         number, objection = anchor["number"], self._signatures.objection(anchor)
+        if anchor["v"] != VERSION:
+            objection = f"it is of version {anchor['v']}, newer than this script"
         if not objection and sha256(anchor["heads"]) != anchor["root"]:
             objection = "its heads do not match its root: they were edited"
         if objection:
@@ -244,8 +246,9 @@ class Stream:
     def _contradiction(self, entry: dict[str, Any]) -> str:
         for mark in self.marks.get(entry["seq"], []):
             if mark.hash != entry["hash"]:
-                since = f"what follows entry {self.proven}" if self.proven + 1 < entry["seq"] else "it"
-                return f"it is not the entry that {mark.label} knows: {since} was rewritten"
+                first, last = self.proven + 1, entry["seq"]
+                which = f"one of entries {first} to {last}" if first < last else "it"
+                return f"it is not the entry that {mark.label} knows: {which} was rewritten"
             self.proven = entry["seq"]
         return ""
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -75,6 +76,16 @@ class TestText:
         assert second.statement == canonical(values).encode()
         assert (first.number, first.prev) == (1, GENESIS)
         assert (second.number, second.prev) == (2, hashlib.sha256(first.statement).hexdigest())
+
+    @given(st.lists(st.tuples(st.text(st.characters(codec="utf-8")), st.integers(1, 2**53 - 1)), max_size=4))
+    def test_is_the_text_of_rfc_8785_whatever_the_models_are_called(
+        self, named: list[tuple[str, int]]
+    ) -> None:
+        heads = [AnchoredHead("c", "h", model, seq) for model, seq in named]
+        anchor = unsigned(None, heads, NOON, KEY).signed("signed")
+        assert anchor.text.encode() == rfc8785.dumps(json.loads(anchor.text))
+        assert anchor.statement == rfc8785.dumps(json.loads(anchor.statement))
+        assert anchor_of(anchor.text) == anchor
 
     @pytest.mark.parametrize(
         "text",
@@ -200,7 +211,7 @@ class TestStreams:
         assert named(fault) == (first, ends.index(first) + 1)
         assert fault is not None
         proven = max((end for end in ends if end < at), default=0)
-        span = f"what follows entry {proven}" if proven + 1 < first else "it"
+        span = f"one of entries {proven + 1} to {first}" if proven + 1 < first else "it"
         assert fault.reason.endswith(f": {span} was rewritten")
 
     def test_what_no_anchor_knows_cannot_be_seen(self) -> None:

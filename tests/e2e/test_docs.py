@@ -89,6 +89,16 @@ def _joined(one: dict[str, typing.Any], other: dict[str, typing.Any]) -> dict[st
     return {**one, **other, **both}
 
 
+def test_the_settings_of_the_audit_page_can_be_used() -> None:
+    page = (DOCS / "audit.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    server = {"tracking_uri": "http://127.0.0.1:5000"}
+    keepers = [
+        parse_settings({"mlflow": server, **tomllib.loads(block)}, ROOT).audit.keeper for block in blocks
+    ]
+    assert keepers == ["file", "mlflow", "command"]
+
+
 def test_the_training_page_names_every_variable_of_the_contract() -> None:
     page = (DOCS / "training.md").read_text(encoding="utf-8")
     with pytest.raises(ConfigurationError) as nothing_set:
