@@ -24,6 +24,7 @@ from autoretrain.entrypoints.settings import (
     DataSettings,
     MlflowSettings,
     ModelSettings,
+    PredictionSettings,
     PrometheusQuerySettings,
     PrometheusSettings,
     Secrets,
@@ -46,6 +47,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         PrometheusQuerySettings,
         MlflowSettings,
         ComputeSettings,
+        PredictionSettings,
         ControllerSettings,
         Secrets,
     )
