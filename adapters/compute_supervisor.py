@@ -445,7 +445,7 @@ class _Watch:
         Args:
             printed: Bytes that the run has printed.
         """
-        began = time.monotonic()
+        began, busy = time.monotonic(), time.process_time()
         if began < self._next:
             return ""
         found = self._printed(printed) or self._processes(_descendants(dead=True))
@@ -453,7 +453,7 @@ class _Watch:
             self._next_disk = began + _DISK_SECONDS
             found = self._disk()
         # On a machine with many processes a look takes long: at most a tenth of one processor goes into it.
-        self._next = began + max(_POLL_SECONDS / 2, 10 * (time.monotonic() - began))
+        self._next = began + max(_POLL_SECONDS / 2, 10 * (time.process_time() - busy))
         return found
 
     def _printed(self, printed: int) -> str:
@@ -497,9 +497,11 @@ def _own_memory(process: _Process) -> int:
     """Memory of a process, with its share of what it has in common with others."""
     try:
         with open(f"/proc/{process.pid}/smaps_rollup", "rb") as file:
-            return next(int(line.split()[1]) << 10 for line in file if line.startswith(b"Pss:"))
-    except (OSError, StopIteration):  # it ended, or may not be asked
+            return next((int(line.split()[1]) << 10 for line in file if line.startswith(b"Pss:")), 0)
+    except PermissionError:
         return process.pages * resource.getpagesize()
+    except OSError:  # it has ended, or this system does not tell
+        return 0 if _process(process.pid) is None else process.pages * resource.getpagesize()
 
 
 def _files(directories: Sequence[str]) -> Iterator[os.stat_result]:

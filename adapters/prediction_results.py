@@ -130,9 +130,10 @@ def _opened(folder: Path, name: str) -> Iterator[IO[bytes]]:
         raise Unusable(f"it left no {name}") from None
     except OSError as error:
         raise Unusable(f"its {name} is no file that can be read: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Unusable(f"its {name} is no regular file")
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Unusable(f"its {name} is no regular file")
         yield file
 
 

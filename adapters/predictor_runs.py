@@ -39,9 +39,9 @@ class RunPredictor:
     """Implements ``Predictor`` over a ``Compute`` that shares a file system with the controller.
 
     A run sees the features of the snapshot in a file of their own, nothing else of the rows and nothing of
-    the controller's environment, and has an ``Isolation``. Once it has ended, the controller checks its result
-    and writes it anew; that file stays in ``directory`` under a key made of both digests, and is read again for
-    as long as it is there. A run that failed is remembered with its limits: other limits start another.
+    the controller's environment, and has an ``Isolation``. Once it has ended, the controller checks its
+    result and writes it anew; that file stays in ``directory`` under a key made of both digests, and is read
+    again for as long as it is there. A run that failed is remembered with its limits: others start another.
 
     Args:
         compute: Where the runs are executed.
