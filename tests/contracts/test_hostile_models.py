@@ -1,9 +1,11 @@
-"""Models that try what they should not: predictions fail for the right reason, in words, and nothing is left."""
+"""Models that try what they should not: predictions fail for the right reason, and nothing is left over."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MIB = 1 << 20
-LIMITS = Limits(memory_bytes=640 * MIB, cpu_seconds=60.0, processes=60, output_bytes=16 * MIB)
+LIMITS = Limits(memory_bytes=640 * MIB, cpu_seconds=60.0, processes=30, output_bytes=16 * MIB)
 
 
 class Model:
@@ -144,22 +146,14 @@ def test_a_spy_finds_nothing(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_vandal_changes_nothing(plant: Plant) -> None:
-    base = str(plant.base)
+    base, controller = str(plant.base), os.getpid()
 
     def vandalises(rows: pd.DataFrame) -> list[int]:
-        import signal
-
         for path in (f"{base}/artefact/model.pkl", f"{base}/labels.csv", f"{base}/.autoretrain/ledger.db"):
-            try:
-                with open(path, "w") as file:
-                    file.write("mine now")
-            except OSError:
-                pass
-        for pid in (os.getppid(), -1):
-            try:
-                os.kill(pid, signal.SIGUSR2) if pid > 1 else None
-            except OSError:
-                pass
+            with contextlib.suppress(OSError), open(path, "w") as file:
+                file.write("mine now")
+        with contextlib.suppress(OSError):
+            os.kill(controller, signal.SIGKILL)
         return [0] * len(rows)
 
     assert plant.predict(vandalises) == [0] * 5
@@ -169,8 +163,9 @@ def test_a_vandal_changes_nothing(plant: Plant) -> None:
 
 
 def forks(rows: pd.DataFrame) -> list[int]:
-    for _ in range(8):
-        os.fork()
+    for _ in range(40):
+        if not os.fork():
+            break
     time.sleep(60)
     return [0] * len(rows)
 
@@ -215,7 +210,7 @@ def exits(rows: pd.DataFrame) -> list[int]:
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        (forks, r"ran \d+ processes and threads; its limit is 60"),
+        (forks, r"ran \d+ processes and threads; its limit is 30"),
         (allocates, r"used \d+ MiB of memory; its limit is 640 MiB"),
         (fills_the_disk, r"keeps \d+ MiB on the disk; its limit is 16 MiB"),
         (prints, "printed more than its limit of 16 MiB"),
@@ -258,18 +253,14 @@ def test_other_limits_start_it_anew_and_what_was_kept_stays(plant: Plant) -> Non
     version = ModelVersion("boiler", "1", artefact_digest(artefact), str(artefact))
     accepted = plant.answer(version)
     assert plant.answer(version, limits=tight) == accepted
-    assert (
-        not [path for path in Path(accepted.uri).parent.iterdir() if path.is_dir() and any(path.iterdir())]
-        or True
-    )
 
 
 class TestForgery:
-    """What a run can leave instead of a result. The files are made here, as a model's code would make them."""
+    """What a run can leave instead of a result; most files are made here, as a model would make them."""
 
     ROWS = 5
 
-    def left(self, folder: Path, classes: object = (), scores: Any = None, **files: bytes) -> Path:
+    def left(self, folder: Path, classes: object = (), scores: Any = None) -> Path:
         import numpy as np
 
         folder.mkdir()
@@ -439,7 +430,7 @@ class TestArtefacts:
 
     def test_symbolic_links(self, artefact: Path) -> None:
         (artefact / "code" / "more").symlink_to("/etc/passwd")
-        with pytest.raises(Permanent, match="holds a symbolic link, code/more.*log the file itself"):
+        with pytest.raises(Permanent, match=r"holds a symbolic link, code/more: .*log the file itself"):
             artefact_digest(artefact)
 
     def test_a_link_to_a_directory(self, artefact: Path) -> None:

@@ -65,10 +65,10 @@ def compute(directory: Path, sandbox: Sandbox) -> SubprocessCompute:
 
 def hostile(text: str, *arguments: object, limits: Limits = LIMITS, **options: Any) -> RunRequest:
     """A run of a program that is not trusted; ``readable`` and ``hidden`` are parts of its isolation."""
-    parts = {name: tuple(map(str, options.pop(name, ()))) for name in ("readable", "hidden")}
-    parts["readable"] += interpreter_needs(sys.executable)[0]
+    readable, hidden = (tuple(map(str, options.pop(name, ()))) for name in ("readable", "hidden"))
+    isolation = Isolation(limits, (*interpreter_needs(sys.executable)[0], *readable), hidden=hidden)
     command = (sys.executable, "-S", "-c", text, *map(str, arguments))
-    return RunRequest("run", command, isolation=Isolation(limits, **parts), **options)
+    return RunRequest("run", command, isolation=isolation, **options)
 
 
 def settle(compute: SubprocessCompute) -> RunStatus:
