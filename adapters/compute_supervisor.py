@@ -498,10 +498,9 @@ def _own_memory(process: _Process) -> int:
     try:
         with open(f"/proc/{process.pid}/smaps_rollup", "rb") as file:
             return next((int(line.split()[1]) << 10 for line in file if line.startswith(b"Pss:")), 0)
-    except PermissionError:
-        return process.pages * resource.getpagesize()
-    except OSError:  # it has ended, or this system does not tell
-        return 0 if _process(process.pid) is None else process.pages * resource.getpagesize()
+    except OSError:  # it has ended, or may not be asked
+        now = _process(process.pid)
+        return now.pages * resource.getpagesize() if now else 0
 
 
 def _files(directories: Sequence[str]) -> Iterator[os.stat_result]:
