@@ -189,7 +189,8 @@ class SubprocessCompute:
         assert run.isolation is not None  # noqa: S101 - for the type checker
         sandbox = self._found_sandbox()
         directory = order["directory"] or supervisor.own_directory(str(folder))
-        isolation = replace(run.isolation, writable=(*run.isolation.writable, directory))
+        writable = tuple(dict.fromkeys((*run.isolation.writable, directory)))
+        isolation = replace(run.isolation, writable=writable)
         places = {
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "HOME": directory,
@@ -204,7 +205,7 @@ class SubprocessCompute:
                 "denied": sandbox.denied,
                 "open": sandbox.open,
                 "reason": sandbox.reason,
-                "writable": isolation.writable,
+                "writable": writable,
                 "environment": {**_variables(_KEPT_APART), **places},
             },
         }

@@ -194,21 +194,26 @@ def _bubblewrap(isolation: Isolation, directory: str) -> list[str]:
 
 def _mounts(isolation: Isolation) -> tuple[list[str], list[str]]:
     """The mounts, outer ones first since a later one covers an earlier; and the directories laid over."""
-    how: dict[str, list[str]] = {}
-    bound = [*_SYSTEM, *_CONFIGURATION, *isolation.readable, *_library_path(), *isolation.writable]
-    hidden = {name for path in isolation.hidden for name in _names(path) if _within(name, bound)}
-    for name in hidden:
-        how[name] = ["--size", "4096", "--tmpfs", name]
+    bound = [*isolation.readable, *_library_path(), *isolation.writable]
+    how = {path: _as_it_is(path) for path in (*_SYSTEM, *_CONFIGURATION)}
+    for path in isolation.hidden:
+        for name in _names(path):
+            if _within(name, (*_SYSTEM, *bound)):
+                how[name] = ["--size", "4096", "--tmpfs", name]
     for path in bound:
         bind = "--bind" if path in isolation.writable else "--ro-bind-try"
         for name in _names(path):
             how[name] = [bind, path, name]
-    for path in _SYSTEM:
-        if os.path.islink(path):
-            how[path] = ["--symlink", os.readlink(path), path]
     outer_first = sorted(filter(os.path.lexists, how), key=lambda name: name.count("/"))
     masked = [name for name in outer_first if "--tmpfs" in how[name]]
     return [word for name in outer_first for word in how[name]], masked
+
+
+def _as_it_is(path: str) -> list[str]:
+    """A part of the system: /bin is often a link to /usr/bin."""
+    if os.path.islink(path) and path in _SYSTEM:
+        return ["--symlink", os.readlink(path), path]
+    return ["--ro-bind-try", path, path]
 
 
 def _names(path: str) -> set[str]:

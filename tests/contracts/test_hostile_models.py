@@ -145,6 +145,21 @@ def test_a_spy_finds_nothing(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> N
         assert plant.predict(spies) == ["nothing"] * 5
 
 
+def test_an_honest_model_is_not_hindered(plant: Plant) -> None:
+    def works_in_parallel(rows: pd.DataFrame) -> list[float]:
+        import multiprocessing
+        import tempfile
+        from concurrent.futures import ThreadPoolExecutor
+
+        with tempfile.TemporaryFile() as file, ThreadPoolExecutor(4) as threads:
+            file.write(b"scratch")
+            lengths = list(threads.map(len, ["a", "bb"]))
+        with multiprocessing.get_context("fork").Pool(2) as processes:
+            return [sum(lengths) + value for value in processes.map(abs, rows["load"])]
+
+    assert plant.predict(works_in_parallel) == [6.0, 4.0, 5.0, 8.0, 7.0]
+
+
 def test_a_vandal_changes_nothing(plant: Plant) -> None:
     base, controller = str(plant.base), os.getpid()
 
