@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from ..ports.credentials import without_userinfo
 from ..ports.errors import ChampionMoved, Permanent
 from ..ports.registry import ModelVersion
 from ..ports.values import TimeWindow
-from .artefact_digest import artefact_digest
+from .artefact_digest import MOST_BYTES, artefact_digest, too_large
 from .mlflow_client import (
     DEFAULT_EXPERIMENT,
     TAG_CHAMPION,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _CHAMPION = "champion"
 _CANDIDATE = "candidate"
+_MOST_DIRECTORIES = 1000
 # What a version takes over from the run that trained it.
 _INHERITED = (TAG_JOB, TAG_DATA, TAG_WINDOW_START, TAG_WINDOW_END, TAG_CHAMPION)
 
@@ -48,6 +50,7 @@ class MlflowRegistry:
         experiment: Name of the experiment in which training runs are tracked.
         cache: Directory for copies of artefacts that are not on this machine's disk; ``None`` for one in the
             user's cache directory.
+        most_bytes: Size of the largest artefact that is hashed or fetched.
     """
 
     def __init__(
@@ -57,10 +60,12 @@ class MlflowRegistry:
         registry_uri: str | None = None,
         experiment: str = DEFAULT_EXPERIMENT,
         cache: Path | None = None,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         self._connection = MlflowConnection(tracking_uri, registry_uri)
         self._experiment = experiment
         self._cache = cache or _user_cache()
+        self._most_bytes = most_bytes
         self._digests: dict[tuple[str, str], str] = {}
 
     @property
@@ -167,12 +172,12 @@ class MlflowRegistry:
         path = local_path(version.uri)
         if path is None:
             path = self._cache / version.digest
-            if path.exists() and artefact_digest(path) == version.digest:
+            if path.exists() and self._digest(path) == version.digest:
                 return path
             shutil.rmtree(path, ignore_errors=True)
             with self._connection.errors(f"fetching {version.model} version {version.version}"):
                 self._hash(self._location(self._version(version.model, version.version)))
-        if not path.is_dir() or artefact_digest(path) != version.digest:
+        if not path.is_dir() or self._digest(path) != version.digest:
             raise Permanent(
                 f"{version.model} version {version.version}: its artefact is gone or was altered; expected "
                 f"digest {version.digest[:12]}… in {version.uri}"
@@ -255,7 +260,10 @@ class MlflowRegistry:
         )
 
     def _location(self, version: Any) -> str:
-        return str(self._client.get_model_version_download_uri(version.name, version.version))
+        location = str(self._client.get_model_version_download_uri(version.name, version.version))
+        if ".." in unquote(urlsplit(location).path).split("/"):
+            raise Permanent(f"{version.name} version {version.version}: its address {location} holds '..'")
+        return location
 
     def _seen(self, version: Any, location: str) -> str:
         key = (version.name, str(version.version))
@@ -267,9 +275,10 @@ class MlflowRegistry:
         """Hash an artefact as it is in its store now; one from elsewhere stays in the cache."""
         path = local_path(location)
         if path is not None:
-            return artefact_digest(path)
+            return self._digest(path)
         from mlflow.artifacts import download_artifacts
 
+        self._check_listing(location)
         self._cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._cache, prefix="download-") as scratch:
             copy = Path(
@@ -277,10 +286,36 @@ class MlflowRegistry:
                     artifact_uri=location, dst_path=scratch, tracking_uri=self._connection.tracking_uri
                 )
             )
-            digest = artefact_digest(copy)
+            digest = self._digest(copy)
             if not (self._cache / digest).exists():
                 _keep(copy, self._cache / digest)
         return digest
+
+    def _digest(self, path: Path) -> str:
+        return artefact_digest(path, self._most_bytes)
+
+    def _check_listing(self, location: str) -> None:
+        """Look at an artefact's names and sizes before a byte of it is fetched."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        store = get_artifact_repository(location, tracking_uri=self._connection.tracking_uri)
+        what, size, waiting = f"the artefact in {location}", 0, [""]
+        for _ in range(_MOST_DIRECTORIES):
+            if not waiting:
+                return
+            for entry in store.list_artifacts(waiting.pop() or None):
+                _check_parts(entry.path, what)
+                size += entry.file_size or 0
+                if entry.is_dir:
+                    waiting.append(entry.path)
+            if size > self._most_bytes:
+                raise too_large(what, self._most_bytes)
+        raise Permanent(f"{what} has more than {_MOST_DIRECTORIES} directories")
+
+
+def _check_parts(path: str, what: str) -> None:
+    if path.startswith("/") or ".." in path.split("/"):
+        raise Permanent(f"{what} holds a file {path!r}, whose name leads out of it")
 
 
 def _keep(copy: Path, kept: Path) -> None:

@@ -18,6 +18,7 @@ from dependency_injector import containers, providers
 
 from ..domain.world import Ports
 from ..ports.anchors import AnchorKeeper
+from ..ports.compute import Limits
 from ..ports.data import DataSource
 from ..ports.errors import ConfigurationError, Problem
 from ..ports.metrics import MetricSource
@@ -61,6 +62,7 @@ def _compute(settings: Settings) -> Any:
         grace_seconds=compute.grace_seconds,
         base=settings.base,
         withheld=SECRET_VARIABLES,
+        sandbox=settings.predictions.sandbox,
     )
 
 
@@ -82,6 +84,7 @@ def _registry(settings: Settings) -> Any:
         settings.tracking_uri,
         experiment=settings.mlflow.experiment,
         cache=settings.state_dir / "artefact-cache",
+        most_bytes=settings.mlflow.max_artifact_mb << 20,
     )
 
 
@@ -97,7 +100,23 @@ def _predictor(settings: Settings, compute: Any, registry: Any) -> Predictor:
     from ..adapters.predictor_runs import RunPredictor
 
     fetch = getattr(registry, "fetch", None)  # no part of the port: a registry of the user's own may lack it
-    return RunPredictor(compute, settings.state_dir / "predictions", fetch=fetch, python=sys.executable)
+    predictions = settings.predictions
+    return RunPredictor(
+        compute,
+        settings.state_dir / "predictions",
+        fetch=fetch,
+        python=sys.executable,
+        deadline_seconds=predictions.deadline_seconds,
+        limits=Limits(
+            memory_bytes=predictions.memory_mb << 20,
+            cpu_seconds=predictions.cpu_seconds,
+            processes=predictions.processes,
+            output_bytes=predictions.output_mb << 20,
+        ),
+        readable=[str((settings.base / path).absolute()) for path in predictions.readable],
+        hidden=[str(settings.base.absolute()), str(settings.state_dir)],
+        most_bytes=settings.mlflow.max_artifact_mb << 20,
+    )
 
 
 def _scorer() -> Scorer:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 from ..adapters.anchors_command import CommandAnchors
+from ..adapters.sandbox import REMEDY, find_sandbox
 from ..domain.anchors import Anchor
 from ..domain.idle import windows_of
 from ..domain.spec import TrainingSpec
 from ..ports.anchors import AnchorKeeper
 from ..ports.data import SnapshotRequest
-from ..ports.errors import AutoRetrainError, ConfigurationError, Refused
+from ..ports.errors import AutoRetrainError, ConfigurationError, Permanent, Refused
 from ..ports.metrics import MetricQuery
 from ..ports.outbox import Backlog, Outgoing
 from ..ports.values import TimeWindow
@@ -271,6 +272,25 @@ def _program(about: str, base: Path, training: TrainingSpec) -> Finding:
     return _ok(about, f"runs {found}")
 
 
+def _sandbox(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    """Say what runs of a model's own code are kept from here."""
+    about, wanted = "predictions", pipeline.settings.predictions
+    for path in wanted.readable:
+        if not (pipeline.settings.base / path).exists():
+            yield Finding(about, "problem", f"there is no {path}", "correct predictions.readable")
+    try:
+        sandbox = find_sandbox(wanted.sandbox)
+    except Permanent as refused:
+        yield Finding(about, "problem", str(refused), 'or set predictions.sandbox = "auto"')
+        return
+    text = f"runs of models: {sandbox.words}"
+    if sandbox.open:
+        fix = 'set predictions.sandbox = "auto"' if wanted.sandbox == "none" else REMEDY
+        yield Finding(about, "warning", text, fix)
+    else:
+        yield _ok(about, text)
+
+
 def _controller(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
     try:
         with exclusive(pipeline.settings.state_dir):
@@ -289,5 +309,6 @@ _CHECKS: dict[str, Check] = {
     "metrics": _metrics,
     "data": _data,
     "training": _training,
+    "predictions": _sandbox,
     "controller": _controller,
 }

@@ -113,11 +113,13 @@ class MlflowSettings(_Section):
         tracking_uri: ``None`` keeps a SQLite database in the state directory.
         experiment: Experiment of the training runs.
         artifact_root: Where artefacts go; ``None`` leaves it to the server, or takes the state directory.
+        max_artifact_mb: A larger model is neither hashed, fetched nor used; in MiB.
     """
 
     tracking_uri: str | None = Field(default=None, repr=False)
     experiment: str = "autoretrain"
     artifact_root: str | None = None
+    max_artifact_mb: int = Field(default=4096, ge=1)
 
 
 class ComputeSettings(_Section):
@@ -130,6 +132,30 @@ class ComputeSettings(_Section):
 
     max_parallel: int | None = Field(default=None, ge=1)
     grace_seconds: float = Field(default=10.0, ge=0)
+
+
+class PredictionSettings(_Section):
+    """Prediction runs, whose code is the model's and not trusted.
+
+    Attributes:
+        sandbox: ``auto`` keeps them apart by what works on this machine, ``required`` refuses to predict
+            where bubblewrap does not work, ``none`` holds nothing but the limits.
+        deadline_seconds: A run that takes longer is ended.
+        memory_mb: Most memory of a run, all its processes together, in MiB.
+        cpu_seconds: Most processor time of a run.
+        processes: Most processes and threads of a run at once.
+        output_mb: Most that a run may print, and may keep on the disk, in MiB each.
+        readable: Files and directories that your models read, beside the interpreter and its libraries;
+            relative to the settings file.
+    """
+
+    sandbox: Literal["auto", "required", "none"] = "auto"
+    deadline_seconds: float = Field(default=600.0, gt=0)
+    memory_mb: int = Field(default=8192, ge=128)
+    cpu_seconds: float = Field(default=3600.0, ge=1)
+    processes: int = Field(default=512, ge=16)
+    output_mb: int = Field(default=1024, ge=1)
+    readable: tuple[str, ...] = ()
 
 
 class ControllerSettings(_Section):
@@ -196,6 +222,7 @@ class Settings(_Section):
         prometheus: Live metrics.
         mlflow: Registry and tracking.
         compute: Local runs.
+        predictions: How runs of a model's own code are kept apart.
         controller: The loop.
         limits: What holds across models, for all controllers together.
         audit: Signed anchors of the ledger.
@@ -208,6 +235,7 @@ class Settings(_Section):
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
     mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
     compute: ComputeSettings = Field(default_factory=ComputeSettings)
+    predictions: PredictionSettings = Field(default_factory=PredictionSettings)
     controller: ControllerSettings = Field(default_factory=ControllerSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     audit: AuditSettings = Field(default_factory=AuditSettings)
