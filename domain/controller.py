@@ -300,7 +300,11 @@ class Controller:
         entries = seal(state.model, state.head, drafts, now)
         after = fold(state.model, entries, state)
         notices = notices_of(state, entries)
-        self.ports.ledger.append(Append(state.model, entries, epoch, look_at, notices))
+        try:
+            self.ports.ledger.append(Append(state.model, entries, epoch, look_at, notices))
+        except Overtaken:  # also when it was delivered twice, or its answer lost: then it is done
+            if tuple(self.ports.ledger.read(state.model, state.head.seq))[: len(entries)] != entries:
+                raise
         self._states[state.model] = after
         self._world.tally.events.update((state.model, draft.kind) for draft in drafts)
 

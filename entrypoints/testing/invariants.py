@@ -141,6 +141,7 @@ def check_world(histories: Sequence[History], record: Record, outbox: Outbox) ->
         one_open_job(history)
         one_promotion_a_job(history)
         moves_are_intended(history, record)
+        slots_are_used_once(history)
         moves_along_the_table(history)
         only_proven_promotions(history)
         same_rows(history, record)
@@ -188,14 +189,22 @@ def moves_are_intended(history: History, record: Record) -> None:
         for step in history.of_kind("promotion.intended", "rollback.intended")
     ]
     used: list[tuple[str | None, str | None]] = []
-    for move in (move for move in record.moves if move.model == history.spec.name and not move.late):
-        if not move.ours:
+    for move in (move for move in record.moves if move.model == history.spec.name):
+        intent = (move.before, move.after)
+        assert intent in intents or not move.ours, f"rule 1: {move} was never intended"
+        if not move.ours or move.late:
             used = [intent for intent in used if intent[0] != move.after]
             continue
-        intent = (move.before, move.after)
-        assert intent in intents, f"rule 1: {move} was never intended"
         assert used.count(intent) < intents.count((move.before, str(move.after))), f"rule 1: {move} twice"
         used.append(intent)
+
+
+def slots_are_used_once(history: History) -> None:
+    """No cron slot leads to two jobs, and none after a later one, whatever the clock does."""
+    last = ""
+    for slot in (step.data["slot"] for step in history.of_kind("job.opened")):
+        assert slot is None or slot > last, f"the slot {slot} led to a job after that of {last}"
+        last = slot or last
 
 
 def runs_start_once(record: Record) -> None:

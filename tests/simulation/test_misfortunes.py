@@ -13,9 +13,9 @@ from autoretrain.domain.jobs import JobStatus
 from autoretrain.domain.sealing import Draft
 from autoretrain.domain.state import ModelState
 from autoretrain.domain.world import Ports
+from autoretrain.entrypoints.testing.faults import Fault
 from autoretrain.entrypoints.testing.invariants import check_world
 from autoretrain.entrypoints.testing.simulated_world import (
-    Fault,
     Training,
     World,
     alias_of,
