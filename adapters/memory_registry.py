@@ -93,7 +93,7 @@ class MemoryRegistry:
     def candidate(self, model: str, job_id: str) -> ModelVersion | None:
         """Register the one model that a job logged."""
         known = [version for version in self.versions.get(model, []) if version.job_id == job_id]
-        logged = self._logged.get(job_id, [])
+        logged = self._logged.get(job_id, []) if job_id in self._contexts else []  # else its run is gone
         if len(logged) > 1:
             raise Permanent(f"the training run of job {job_id} logged {len(logged)} models; log one")
         if known or not logged:

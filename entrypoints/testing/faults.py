@@ -52,6 +52,7 @@ class Weather:
     Attributes:
         under_way: Calls that will take effect later, with their names, oldest first.
         landing: Whether a late call takes effect just now.
+        landed: How many calls have taken effect late.
         met: How often each fault has happened.
     """
 
@@ -59,6 +60,7 @@ class Weather:
         self.pass_time = pass_time
         self.under_way: list[tuple[str, Callable[[], object]]] = []
         self.landing = False
+        self.landed = 0
         self.met: Counter[str] = Counter()
 
     def land(self, which: int = 0) -> str:
@@ -74,6 +76,7 @@ class Weather:
             return ""
         name, call = self.under_way.pop(which % len(self.under_way))
         self.landing = True
+        self.landed += 1
         try:
             call()
         except AutoRetrainError:

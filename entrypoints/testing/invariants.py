@@ -331,7 +331,7 @@ def withdrawn_stays_away(history: History) -> None:
     """What was rolled back does not come back without a person's override."""
     withdrawn: dict[str, str] = {}
     for step in history.of_kind(
-        "rollback.intended", "rollback.done", "request.override", "promotion.intended"
+        "rollback.intended", "rollback.done", "request.override", "promotion.intended", "champion.adopted"
     ):
         serving = step.before.champion
         match step.entry.kind:
@@ -343,6 +343,10 @@ def withdrawn_stays_away(history: History) -> None:
                 withdrawn = {d: label for d, label in withdrawn.items() if label != step.data["version"]}
             case "promotion.intended":
                 _check_not_withdrawn(step, withdrawn)
+            case "champion.adopted" if step.data["version"]["digest"] in withdrawn:
+                assert step.before.adopt, (
+                    "rule 6: a withdrawn version was adopted, and nobody had asked for it"
+                )
 
 
 def _check_not_withdrawn(step: Step, withdrawn: Mapping[str, str]) -> None:

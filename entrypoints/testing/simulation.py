@@ -41,9 +41,10 @@ _Step = TypeVar("_Step", bound=Callable[..., None])
 MODELS = st.sampled_from(["churn", "fraud"])
 CONTROLLERS = st.sampled_from(["first", "second"])
 BOUNDARIES = st.sampled_from([0.5, 0.53, 0.58, 0.62, 0.8])
+EARLIER = st.sampled_from([None, None, "1", "2", "99"])
 ANSWERS = st.sampled_from(["approve", "reject", "cancel"])
 MISHAPS: st.SearchStrategy[dict[int, Fault]] = st.just({}) | st.dictionaries(
-    st.integers(0, 45), st.sampled_from(Fault), min_size=1, max_size=2
+    st.integers(0, 12) | st.integers(0, 45), st.sampled_from(Fault), min_size=1, max_size=2
 )
 """Faults by number of the call; most turns take some ten calls, one with a whole job in it about fifty."""
 
@@ -299,6 +300,14 @@ class RetrainingMachine(RuleBasedStateMachine):
         self.world.training[model] = Training(boundary=boundary)
         self.processes[name].tick(mishaps)
 
+    @rule(model=MODELS, name=CONTROLLERS, to=EARLIER, mishaps=MISHAPS)
+    @told
+    def retrain_and_regret(self, model: str, name: str, to: str | None, mishaps: dict[int, Fault]) -> None:
+        """A good model comes after a middling one, and a person wants an earlier one back."""
+        for boundary in (0.58, 0.5):
+            self.retrain(model, name, boundary, {})
+        self.roll_back(model, to, mishaps)
+
     @rule(name=CONTROLLERS)
     @told
     def restart(self, name: str) -> None:
@@ -366,7 +375,7 @@ class RetrainingMachine(RuleBasedStateMachine):
         """A person ends the last job, or the one asked for."""
         self.ask(model, lambda state: requests.ask_cancel(state, _last(state), "ann", "stop"), mishaps)
 
-    @rule(model=MODELS, to=st.sampled_from([None, None, "1", "2", "99"]), mishaps=MISHAPS)
+    @rule(model=MODELS, to=EARLIER, mishaps=MISHAPS)
     @told
     def roll_back(self, model: str, to: str | None, mishaps: dict[int, Fault]) -> None:
         """A person wants an earlier version back."""
