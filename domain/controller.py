@@ -385,18 +385,21 @@ class Controller:
     ) -> None:
         entries = seal(state.model, state.head, drafts, now)
         after = fold(state.model, entries, state)
-        self.ports.ledger.append(
-            Append(
-                state.model,
-                entries,
-                epoch,
-                look_at,
-                notices_of(state, entries),
-                takes=self._rations[state.model].taken_by(drafts, now),
-                gives_back=gives_back(drafts),
-                owner=owner_of(drafts),
-            )
+        batch = Append(
+            state.model,
+            entries,
+            epoch,
+            look_at,
+            notices_of(state, entries),
+            takes=self._rations[state.model].taken_by(drafts, now),
+            gives_back=gives_back(drafts),
+            owner=owner_of(drafts),
         )
+        try:
+            self.ports.ledger.append(batch)
+        except Overtaken:  # also when it was delivered twice, or its answer lost: then it is done
+            if tuple(self.ports.ledger.read(state.model, state.head.seq))[: len(entries)] != entries:
+                raise
         self._know(after)
         self._world.tally.events.update((state.model, draft.kind) for draft in drafts)
 
