@@ -34,6 +34,9 @@ RELEASES = sorted(file.stem.removeprefix("ledger-") for file in _FOLDER.glob("le
 _LATER = datetime(2026, 1, 16, 1, 10, tzinfo=UTC)  # minutes after the last turn in 0.1.0
 _BY_NAME = {"jobs", "quarantined", "verdicts", "unknown_since"}
 
+_FROM_OLD_ENTRIES = {"steadiness"}
+"""Fields that came later, and are folded from what the old release wrote already."""
+
 
 @contextmanager
 def opened(path: Path, world: World | None = None) -> Iterator[SqliteLedger]:
@@ -118,7 +121,7 @@ def test_fields_that_came_later_have_their_defaults(old: Path) -> None:
     with opened(old) as ledger:
         for model, told in states_of(old).items():
             state = fold(model, ledger.read(model))
-            for name in {field.name for field in fields(ModelState)} - set(told):
+            for name in {field.name for field in fields(ModelState)} - set(told) - _FROM_OLD_ENTRIES:
                 assert getattr(state, name) == getattr(ModelState(model), name)
 
 
