@@ -17,7 +17,8 @@ from ..ports.ledger import Append, Entry
 from ..ports.limits import Unit
 from ..ports.notifier import Notice
 from ..ports.outbox import Outgoing
-from .sqlite_connection import Database, Schema, from_micros, to_micros
+from .micros import from_micros, to_micros
+from .sqlite_connection import Database, Schema
 
 _SCHEMA = Schema("sqlite", application_id=0x4152544C)  # "ARTL"
 

@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 from ..ports.observations import Look
-from .sqlite_connection import Database, Schema, from_micros, to_micros
+from .micros import from_micros, to_micros
+from .sqlite_connection import Database, Schema
 
 _SCHEMA = Schema("observations", application_id=0x4152544F)  # "ARTO"
 

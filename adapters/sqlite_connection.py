@@ -10,15 +10,11 @@ import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from ..ports.errors import AutoRetrainError, Permanent, Temporary
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 _TEMPORARY = {
     sqlite3.SQLITE_BUSY: "another process is writing to it",
@@ -33,16 +29,6 @@ _TEMPORARY = {
     sqlite3.SQLITE_INTERRUPT: "interrupted",
 }
 """Conditions that may pass, by SQLite's primary result code; anything else is permanent."""
-
-
-def to_micros(at: datetime) -> int:
-    """Return an aware datetime as whole microseconds since 1970 in UTC."""
-    return (at - _EPOCH) // _MICROSECOND
-
-
-def from_micros(micros: int) -> datetime:
-    """Return microseconds since 1970 as an aware datetime in UTC."""
-    return _EPOCH + micros * _MICROSECOND
 
 
 @dataclass(frozen=True, slots=True)

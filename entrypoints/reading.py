@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..adapters.ledger_sqlite import SqliteLedger
-from ..adapters.sqlite_connection import from_micros
+from ..adapters.micros import from_micros
 from ..domain.explain import Moment, timeline
 from ..domain.jobs import RetrainingJob
 from ..domain.sealing import Fault, verify

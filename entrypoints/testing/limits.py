@@ -32,7 +32,7 @@ class LimitsContract(StoreContract):
         assert (reached.value.scope, reached.value.limit) == ("jobs of the fleet", 2)
         assert list(store.used([TODAY])) == [2]
 
-    def test_a_refused_append_leaves_nothing_behind(self, store: LedgerStore) -> None:
+    def test_an_append_without_a_unit_leaves_nothing_behind(self, store: LedgerStore) -> None:
         self._take(store, "a", IN_USE)
 
         with pytest.raises(LimitReached):
