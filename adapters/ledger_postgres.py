@@ -183,6 +183,15 @@ class PostgresLedger:
         """Bring the tables to this release's version; see ``PostgresDatabase.upgrade``."""
         return self.database.upgrade()
 
+    def versions(self) -> tuple[int, int]:
+        """The version that the tables have (0: none are there), and this release's. Creates nothing."""
+        return self.database.version(), self.database.schema.newest
+
+    @property
+    def place(self) -> str:
+        """Server and database, without credentials."""
+        return self.database.place
+
     # Ledger
 
     def models(self) -> Sequence[str]:
@@ -289,6 +298,19 @@ class PostgresLedger:
         """Who runs the loop now, sorted."""
         (rows,) = self._timed(f"SELECT holder FROM controllers WHERE {_LIVES} ORDER BY holder", {})  # noqa: S608
         return [holder for (holder,) in rows]
+
+    def weaknesses(self) -> Sequence[str]:
+        """What the server is set to that a ledger should not have, each with its consequence."""
+        (((fsync, pages, standby),),) = self.database.run(
+            "SELECT current_setting('fsync'), current_setting('full_page_writes'), pg_is_in_recovery()"
+        )
+        found = [
+            f"{name} is off"
+            for name, value in (("fsync", fsync), ("full_page_writes", pages))
+            if value == "off"
+        ]
+        told = [f"{what}: a crash of the server's machine loses or damages entries" for what in found]
+        return [*told, *(["it is a standby: nothing can be written"] if standby else [])]
 
     # Outbox
 

@@ -106,6 +106,15 @@ class SqliteLedger:
         """Bring the file of an older release to this release's schema; see ``Database.upgrade``."""
         return self._database.upgrade()
 
+    def versions(self) -> tuple[int, int]:
+        """The version that the file has, and the one of this release; see ``Database.versions``."""
+        return self._database.versions()
+
+    @property
+    def place(self) -> str:
+        """The path of the file."""
+        return self._database.place
+
     # Ledger
 
     def models(self) -> Sequence[str]:
@@ -188,6 +197,12 @@ class SqliteLedger:
         """Give the lease back at once, if the holder has it; its epoch is never current again."""
         with self._database.writing() as connection:
             connection.execute("UPDATE leases SET holder = NULL WHERE shard = 0 AND holder = ?", (holder,))
+
+    def next_look(self, model: str) -> datetime | None:
+        """When a controller will look at a model; ``None`` when no time is set. Takes no lease."""
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT next_look FROM agenda WHERE model = ?", (model,)).fetchone()
+            return None if row is None else from_micros(row[0])
 
     # Outbox
 

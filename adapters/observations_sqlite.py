@@ -49,6 +49,15 @@ class SqliteObservations:
         """Bring the file of an older release to this release's schema; see ``Database.upgrade``."""
         return self._database.upgrade()
 
+    def versions(self) -> tuple[int, int]:
+        """The version that the file has, and the one of this release; see ``Database.versions``."""
+        return self._database.versions()
+
+    @property
+    def place(self) -> str:
+        """The path of the file."""
+        return self._database.place
+
     def record(self, looks: Sequence[Look]) -> None:
         """Keep looks, all or none. A second look of a model at the same time replaces the first.
 

@@ -208,7 +208,7 @@ class PostgresDatabase:
             name, role = self.schema.name, session.info.user
             raise Permanent(
                 f"the schema {name} has no tables yet, and {role} may not create them ({first_line(error)}): "
-                f"run 'autoretrain db upgrade' as a role that may, or there CREATE SCHEMA {name} "
+                f"run 'autoretrain db upgrade' as a role that may, or let its owner CREATE SCHEMA {name} "
                 f"AUTHORIZATION {role}"
             ) from error
         return self.schema.newest

@@ -16,7 +16,7 @@ except ImportError as error:
 
 from psycopg import sql as sql
 from psycopg.abc import PQGen
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import StrDumper, TextLoader
 
@@ -130,14 +130,24 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
 
 
 def parameters_of(dsn: str) -> dict[str, str]:
-    """Read a connection string, and put defaults under it.
+    """Read a connection string over our defaults; raises ``Permanent`` as ``merged_dsn`` does."""
+    return {**_DEFAULTS, **_read(dsn), "client_encoding": "utf8"}
+
+
+def merged_dsn(dsn: str, other: str) -> str:
+    """Lay one connection string over another.
 
     Args:
         dsn: ``key=value`` pairs or a URL, as libpq takes them.
+        other: What it names wins.
 
     Raises:
-        Permanent: It cannot be read. It is not repeated, since it may hold a password.
+        Permanent: One cannot be read. It is not repeated, since it may hold a password.
     """
+    return make_conninfo("", **{**_read(dsn), **_read(other)})
+
+
+def _read(dsn: str) -> dict[str, str]:
     fix = "in a URL, write : / @ % of a password as %3A %2F %40 %25; in key=value, quote values with spaces"
     try:
         given = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
@@ -145,7 +155,7 @@ def parameters_of(dsn: str) -> dict[str, str]:
         raise Permanent(f"libpq cannot read this connection string: {fix}") from None
     if "@" in given.get("host", ""):
         raise Permanent(f"this connection string has an @ in the name of its host: {fix}")
-    return {**_DEFAULTS, **given, "client_encoding": "utf8"}
+    return given
 
 
 def place_of(parameters: Mapping[str, str]) -> str:

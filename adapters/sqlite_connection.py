@@ -187,6 +187,27 @@ class Database:
             self._discard()
             self._identity = None
 
+    def versions(self) -> tuple[int, int]:
+        """The version that the file has, and the one of this release; 0 for a file that is not there.
+
+        Raises:
+            Temporary: Another process is using it, or it cannot be reached.
+            Permanent: It is damaged, or of something else.
+        """
+        with self._lock:
+            if self._found() is None:
+                return 0, self._schema.newest
+            try:
+                with closing(self._opened(install=False)) as connection:
+                    return self._schema.version(connection), self._schema.newest
+            except (sqlite3.Error, OSError) as error:
+                raise self._explained(error) from error
+
+    @property
+    def place(self) -> str:
+        """The path of the file."""
+        return str(self._path)
+
     def upgrade(self) -> tuple[int, int]:
         """Bring the file of an older release to the newest schema. A missing file is created.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -107,6 +107,7 @@ def _extras(settings: Settings) -> Iterator[Finding]:
     needed = [("mlflow", "mlflow"), ("sklearn", "scoring"), ("pyarrow", "scoring")]
     needed += [("evidently", "drift")] if asks_drift else []
     needed += [("slack_sdk", "slack")] if settings.adapters.notifier == "slack" else []
+    needed += [("psycopg", "postgres")] if settings.ledger.store == "postgres" else []
     missing = [(library, extra) for library, extra in needed if find_spec(library) is None]
     for library, extra in missing:
         fix = f"pip install 'autoretrain[{extra}]'"
@@ -124,7 +125,10 @@ def _ledger(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
             "ledger", "problem", text, "restore the ledger from a backup, and find out who changed it"
         )
     if not faults:
-        yield _ok("ledger", f"{len(models)} streams, all whole")
+        place = getattr(pipeline.ports.ledger, "place", "of your own")
+        yield _ok("ledger", f"{place}: {len(models)} streams, all whole")
+    for weakness in getattr(pipeline.ports.ledger, "weaknesses", list)():
+        yield Finding("ledger", "warning", weakness, "change the settings of the server, or name another one")
 
 
 def _notices(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
@@ -211,6 +215,10 @@ def _program(about: str, base: Path, training: TrainingSpec) -> Finding:
 
 
 def _controller(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    running: Sequence[str] = getattr(pipeline.ports.ledger, "controllers", list)()
+    if running:
+        yield _ok("controller", f"{', '.join(running)} share the models")
+        return
     try:
         with exclusive(pipeline.settings.state_dir):
             pass

@@ -1,19 +1,16 @@
 """The light reading path: the ledger folded into views, without checked settings, container or library.
 
 A command that only looks should answer at once, also where the settings do not pass their check or an extra
-is not installed. So this module imports the standard library, the ledger and the fold, and nothing else.
+is not installed. So this module imports the standard library, the fold, and the adapter of the one ledger.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from ..adapters.ledger_sqlite import SqliteLedger
-from ..adapters.micros import from_micros
 from ..domain.explain import Moment, timeline
 from ..domain.jobs import RetrainingJob
 from ..domain.sealing import Fault, verify
@@ -22,8 +19,7 @@ from ..ports.errors import ConfigurationError, Problem, Refused, UnknownJob, Unk
 from ..ports.ledger import Ledger
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
 from .settings_file import FILE_NAME as FILE_NAME
-
-LEDGER_FILE = "ledger.db"
+from .stores import Store, store_of_file
 
 
 class States:
@@ -55,24 +51,12 @@ class Installation:
     """
 
     def __init__(self, settings: str | Path | None = None) -> None:
-        file = find_settings_file(settings)
-        values = read_toml(file)
-        models, state = values.get("models", {}), values.get("state", DEFAULT_STATE)
-        problems = [
-            Problem(name, repr(value), f"must be {wanted}")
-            for name, value, kind, wanted in (
-                ("models", models, dict, "a table"),
-                ("state", state, str, "a path"),
-            )
-            if not isinstance(value, kind)
-        ]
-        if problems:
-            raise ConfigurationError(problems)
-        self.fleet: tuple[str, ...] = tuple(models)
-        self.state_dir = (file.parent / state).absolute()
-        self._file = self.state_dir / LEDGER_FILE
-        # A file that is not there is not created by looking for it.
-        self._ledger = SqliteLedger(self._file) if self._file.exists() else None
+        fleet, self.store = place_of(settings)
+        self.fleet: tuple[str, ...] = tuple(fleet)
+        self.state_dir = self.store.state_dir
+        ledger = self.store.ledger()
+        # A ledger that is not there is not created by looking for it.
+        self._ledger = ledger if ledger.versions()[0] else None
         self._states = States(self._ledger) if self._ledger else None
 
     def models(self) -> list[str]:
@@ -132,12 +116,7 @@ class Installation:
 
         The agenda's own methods take the lease, which a command that only looks must not do.
         """
-        if self._ledger is None:
-            return None
-        query = "SELECT next_look FROM agenda WHERE model = ?"
-        with closing(sqlite3.connect(f"{self._file.as_uri()}?mode=ro", uri=True)) as connection:
-            row = connection.execute(query, (model,)).fetchone()
-        return from_micros(row[0]) if row else None
+        return self._ledger.next_look(model) if self._ledger else None
 
     def faults(self) -> list[Fault]:
         """Walk every stream; the first fault of each that has one, empty when all are whole."""
@@ -145,6 +124,29 @@ class Installation:
             return []
         found = (verify(model, self._ledger.read(model)) for model in self._ledger.models())
         return [fault for fault in found if fault is not None]
+
+
+def place_of(settings: str | Path | None = None) -> tuple[dict[str, Any], Store]:
+    """Find the models of a settings file, as they stand there, and the store of its ledger.
+
+    Raises:
+        ConfigurationError: There is no settings file, it is not TOML, or it names no usable place.
+        MissingExtra: The driver of the store is not installed.
+    """
+    file = find_settings_file(settings)
+    values = read_toml(file)
+    models, state = values.get("models", {}), values.get("state", DEFAULT_STATE)
+    problems = [
+        Problem(name, repr(value), f"must be {wanted}")
+        for name, value, kind, wanted in (
+            ("models", models, dict, "a table"),
+            ("state", state, str, "a path"),
+        )
+        if not isinstance(value, kind)
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+    return models, store_of_file(values, (file.parent / state).absolute())
 
 
 def job_ids(state: ModelState) -> list[str]:

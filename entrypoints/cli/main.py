@@ -34,6 +34,7 @@ _HOMES = {
     "rollback": "champions",
     "override": "champions",
     "audit": "look",
+    "db": "db",
 }
 """Module of each command, in the order in which a user meets them."""
 
