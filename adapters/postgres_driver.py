@@ -150,6 +150,8 @@ def merged_dsn(dsn: str, other: str) -> str:
 def _read(dsn: str) -> dict[str, str]:
     fix = "in a URL, write : / @ % of a password as %3A %2F %40 %25; in key=value, quote values with spaces"
     try:
+        if "\x00" in dsn:
+            raise ValueError("libpq would read no further than that")
         given = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
     except (psycopg.Error, ValueError):
         raise Permanent(f"libpq cannot read this connection string: {fix}") from None

@@ -80,9 +80,7 @@ class Store:
         return PostgresObservations(self.dsn, schema=self.schema)
 
 
-def store_of(
-    state_dir: Path, kind: str, dsn: str | None, schema: str, secret: str | None, where: str = "ledger.dsn"
-) -> Store:
+def store_of(state_dir: Path, kind: str, dsn: str | None, schema: str, secret: str | None) -> Store:
     """Put the settings and the secret together.
 
     Args:
@@ -91,7 +89,6 @@ def store_of(
         dsn: ``ledger.dsn``; ``None`` when it is not set.
         schema: ``ledger.schema``.
         secret: ``AUTORETRAIN_LEDGER_DSN``: what it names wins over ``dsn``; ``None`` when it is not set.
-        where: Name of the field, for the message.
 
     Raises:
         ConfigurationError: PostgreSQL is asked for, and nothing says where it is.
@@ -101,13 +98,16 @@ def store_of(
         return Store(state_dir)
     if not (dsn or secret):
         fix = f'is missing: write "host=db.example dbname=autoretrain", or set {DSN_VARIABLE}'
-        raise ConfigurationError([Problem(where, "", fix)])
+        raise ConfigurationError([Problem("ledger.dsn", "", fix)])
     from ..adapters.postgres_driver import merged_dsn
 
-    try:
-        return Store(state_dir, "postgres", merged_dsn(dsn or "", secret or ""), schema)
-    except Permanent as error:
-        raise ConfigurationError([Problem(where if dsn else DSN_VARIABLE, "", str(error))]) from None
+    merged = ""
+    for where, given in (("ledger.dsn", dsn), (DSN_VARIABLE, secret)):
+        try:
+            merged = merged_dsn(merged, given or "")
+        except Permanent as error:
+            raise ConfigurationError([Problem(where, "", str(error))]) from None
+    return Store(state_dir, "postgres", merged, schema)
 
 
 def store_of_file(values: Mapping[str, Any], state_dir: Path) -> Store:

@@ -26,10 +26,12 @@ from services import require
 
 PASSWORD = "open sesame"
 _START_SECONDS = 30.0
+_ROOM = 1 << 30
 
 _HBA = """
 local all all trust
 host all postgres 127.0.0.1/32 trust
+host all guest 127.0.0.1/32 trust
 host all ann 127.0.0.1/32 scram-sha-256
 """
 _PGBOUNCER = f"""
@@ -101,6 +103,7 @@ class Postgres:
         self.start(**settings)
         self.sql(f"CREATE ROLE ann LOGIN PASSWORD '{PASSWORD}'")
         self.sql("CREATE DATABASE autoretrain OWNER ann")
+        self.sql("CREATE ROLE guest LOGIN")  # without a right to anything
 
     @property
     def data(self) -> Path:
@@ -131,13 +134,10 @@ class Postgres:
 
     def start(self, **settings: str) -> None:
         """Start the server, and wait until it answers."""
-        values = {
-            "port": str(self.port),
-            "listen_addresses": "127.0.0.1",
-            "max_connections": "60",
-            **settings,
-        }
-        values = {"unix_socket_directories": "", "shared_buffers": "16MB", **values}
+        values = {"port": str(self.port), "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+        # Recovery would else begin by a flush of every single file.
+        values |= {"max_connections": "60", "shared_buffers": "16MB", "recovery_init_sync_method": "syncfs"}
+        values |= settings
         options = [word for name, value in values.items() for word in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -189,8 +189,13 @@ def unused_schema() -> str:
 
 @contextmanager
 def folder_of_server() -> Iterator[Path]:
-    """An empty folder that the server's user can reach, unlike pytest's own."""
-    folder = Path(tempfile.mkdtemp(prefix="autoretrain-server-"))
+    """An empty folder that the server's user can reach, unlike pytest's own; in memory where there is room.
+
+    What is killed there loses no more than on a disk: only a machine that dies does.
+    """
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > _ROOM
+    folder = Path(tempfile.mkdtemp(prefix="autoretrain-server-", dir=memory if roomy else None))
     give_to_server(folder)
     try:
         yield folder
