@@ -6,6 +6,8 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import json
+import logging
 import math
 import os
 import signal
@@ -13,16 +15,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..ports.compute import RunRequest, RunState, RunStatus
+from ..ports.credentials import without_credentials
 from ..ports.errors import Permanent, Temporary
 from . import compute_supervisor as supervisor
+from .sandbox import Sandbox, Wanted, find_sandbox
+
+_log = logging.getLogger(__name__)
 
 _WITHOUT_INHERITANCE = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 """What a command needs to find programs and speak its user's language; nothing that could hold a secret."""
+
+_KEPT_APART = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH")
+"""The same for a command that is not trusted, which gets fixed places instead of the user's."""
 
 _NOT_NOW = supervisor.DISK_FULL | {
     errno.EAGAIN,
@@ -52,6 +62,10 @@ class SubprocessCompute:
     is who adopts the supervisors. A service manager that ends the controller with all it started ends the
     runs too, and they are lost; under systemd, ``KillMode=process`` lets them go on.
 
+    A run with ``isolation`` is started in the best sandbox that works here; what that is stands in its
+    ``request.json``, and in the log once where it is not everything. Its limits are held by the supervisor,
+    which looks some ten times a second: a run may pass one for a moment. It gets no time to tidy up.
+
     Args:
         directory: Where the runs are kept; created when missing, for the owner only.
         max_parallel: How many commands run at once, over all instances on this directory; the others are
@@ -62,6 +76,8 @@ class SubprocessCompute:
             service there often is another one, or none.
         base: Where the relative working directory of a run starts.
         withheld: Variables of the controller that no run gets: its own secrets.
+        sandbox: What keeps isolated runs apart: ``auto`` takes what works here, ``none`` nothing but the
+            limits; with ``required`` such a run is refused where bubblewrap does not work.
     """
 
     def __init__(
@@ -74,8 +90,11 @@ class SubprocessCompute:
         python: str = sys.executable,
         base: Path = Path(),
         withheld: Collection[str] = (),
+        sandbox: Wanted | Sandbox = "auto",
     ) -> None:
         self._directory = directory.absolute()
+        self._sandbox = sandbox
+        self._warned = False
         self._base = base.absolute()
         self._withheld = frozenset(withheld)
         self._max_parallel = max_parallel or os.cpu_count() or 1
@@ -130,7 +149,7 @@ class SubprocessCompute:
         except OSError as error:
             raise Temporary(_in_words(error, "read the log of", key)) from error
         kept = output.decode("utf-8", errors="replace").removesuffix("\n").split("\n")
-        return "\n".join(kept[max(0, len(kept) - lines) :])
+        return without_credentials("\n".join(kept[max(0, len(kept) - lines) :]))
 
     def _folder(self, key: str) -> Path:
         return self._directory / hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
@@ -147,23 +166,57 @@ class SubprocessCompute:
         wanted = _plain(run)
         order = supervisor.read_record(str(folder / supervisor.REQUEST))
         if order is None:
-            supervisor.write_record(str(folder / supervisor.REQUEST), self._order(wanted))
+            supervisor.write_record(str(folder / supervisor.REQUEST), self._order(folder, run, wanted))
         elif order["run"] != wanted:
             names = [name for name in wanted if order["run"].get(name) != wanted[name]]
             raise Permanent(f"run {run.key} is known with another request: {', '.join(names)} differs")
 
-    def _order(self, wanted: dict[str, Any]) -> dict[str, object]:
+    def _order(self, folder: Path, run: RunRequest, wanted: dict[str, Any]) -> dict[str, object]:
         """What the supervisor is told: the request, and how this instance wants it done."""
-        directory, (program, *arguments) = wanted["directory"], wanted["command"]
+        program, *arguments = run.command
         slots = [str(self._directory / "slots" / str(number)) for number in range(self._max_parallel)]
-        return {
+        order: dict[str, object] = {
             "run": wanted,
             "command": [self._python if program == "python" else program, *arguments],
-            "directory": None if directory is None else str(self._base / directory),
+            "directory": None if run.directory is None else str(self._base / run.directory),
             "slots": slots,
             "grace_seconds": self._grace_seconds,
             "log_bytes": self._log_bytes,
         }
+        return order | self._apart(folder, run, order) if run.isolation else order
+
+    def _apart(self, folder: Path, run: RunRequest, order: dict[str, Any]) -> dict[str, object]:
+        """What is different for a run whose code is not trusted."""
+        assert run.isolation is not None  # noqa: S101 - for the type checker
+        sandbox = self._found_sandbox()
+        directory = order["directory"] or supervisor.own_directory(str(folder))
+        writable = tuple(dict.fromkeys((*run.isolation.writable, directory)))
+        isolation = replace(run.isolation, writable=writable)
+        places = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": directory,
+            "TMPDIR": directory,
+            "USER": "nobody",
+        }
+        return {
+            "command": sandbox.wrapped(order["command"], isolation, directory),
+            "grace_seconds": 0.0,
+            "sandbox": {
+                "tool": sandbox.tool,
+                "denied": sandbox.denied,
+                "open": sandbox.open,
+                "reason": sandbox.reason,
+                "writable": writable,
+                "environment": {**_variables(_KEPT_APART), **places},
+            },
+        }
+
+    def _found_sandbox(self) -> Sandbox:
+        sandbox = self._sandbox if isinstance(self._sandbox, Sandbox) else find_sandbox(self._sandbox)
+        if sandbox.open and not self._warned:
+            self._warned = True
+            _log.warning("runs that are not trusted: %s", sandbox.words)
+        return sandbox
 
     def _start_unless_known(self, folder: Path, run: RunRequest) -> None:
         if _ended(folder) is not None:
@@ -178,7 +231,7 @@ class SubprocessCompute:
         with open(folder / "supervisor.log", "ab", opener=_private) as log:
             started = subprocess.run(
                 command,
-                env=self._environment(run.inherit_environment),
+                env=self._environment(run.inherit_environment and run.isolation is None),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -190,8 +243,7 @@ class SubprocessCompute:
             raise Temporary(f"run {run.key} could not be started: its supervisor ended at once ({log.name})")
 
     def _environment(self, inherit: bool) -> dict[str, str]:
-        names = set(os.environ) - self._withheld if inherit else set(_WITHOUT_INHERITANCE) & set(os.environ)
-        return {name: os.environ[name] for name in names}
+        return _variables(set(os.environ) - self._withheld if inherit else _WITHOUT_INHERITANCE)
 
 
 def _check(run: RunRequest) -> None:
@@ -201,8 +253,12 @@ def _check(run: RunRequest) -> None:
         raise Permanent(f"run {run.key} has a deadline of {run.deadline_seconds} s; it must be above 0")
 
 
+def _variables(names: Collection[str]) -> dict[str, str]:
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def _plain(run: RunRequest) -> dict[str, Any]:
-    return {
+    plain: dict[str, Any] = {
         "key": run.key,
         "command": list(run.command),
         "environment": dict(run.environment),
@@ -210,6 +266,9 @@ def _plain(run: RunRequest) -> dict[str, Any]:
         "deadline_seconds": run.deadline_seconds,
         "inherit_environment": run.inherit_environment,
     }
+    if run.isolation:  # left out where there is none: a request of an earlier release reads the same
+        plain["isolation"] = json.loads(json.dumps(asdict(run.isolation)))
+    return plain
 
 
 def _private(path: str, flags: int) -> int:

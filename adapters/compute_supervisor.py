@@ -32,12 +32,14 @@ import contextlib
 import errno
 import fcntl
 import json
+import resource
 import selectors
 import signal
+import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -61,6 +63,10 @@ _KILL_SECONDS = 5.0
 _CHUNK = 65_536
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_DISK_SECONDS = 1.0
+_MOST_FILES = 10_000
+_MOST_DESCRIPTORS = 1024
 
 
 def write_record(path: str, record: Mapping[str, object]) -> None:
@@ -172,13 +178,21 @@ def signal_if(pid: int, number: int, ours: Callable[[], bool]) -> None:
 
 
 class _Process(NamedTuple):
-    """A line of ``/proc/PID/stat``: id and start time together never name two processes."""
+    """A line of ``/proc/PID/stat``: id and start time together never name two processes.
+
+    Attributes:
+        ticks: Processor time, its own and that of children it has waited for.
+        pages: Memory in use, also what it shares with others.
+    """
 
     pid: int
     state: str
     parent: int
     group: int
     started: str
+    ticks: int
+    threads: int
+    pages: int
 
 
 def _process(pid: int) -> _Process | None:
@@ -188,14 +202,20 @@ def _process(pid: int) -> _Process | None:
             fields = file.read().rpartition(b")")[2].decode("ascii").split()
     except OSError:
         return None
-    return _Process(pid, fields[0], int(fields[1]), int(fields[2]), fields[19])
+    ticks = sum(map(int, fields[11:15]))
+    parent, group, threads, pages = (int(fields[place]) for place in (1, 2, 17, 21))
+    return _Process(pid, fields[0], parent, group, fields[19], ticks, threads, pages)
 
 
-def _descendants() -> list[_Process]:
-    """Everything that lives below this process; as their subreaper we also keep those whose parents died."""
+def _descendants(*, dead: bool = False) -> list[_Process]:
+    """Everything that lives below this process; as their subreaper we also keep those whose parents died.
+
+    Args:
+        dead: Also what has ended and was not waited for.
+    """
     children: dict[int, list[_Process]] = {}
     for process in filter(None, map(_process, process_ids())):
-        if process.state not in "ZX":
+        if dead or process.state not in "ZX":
             children.setdefault(process.parent, []).append(process)
     found: list[_Process] = []
     families = [os.getpid()]
@@ -248,20 +268,20 @@ class _Command:
     """The started command with everything below it: its output, its end, and the means to end it."""
 
     def __init__(self, order: Mapping[str, Any], run: str, token: str) -> None:
-        wanted = order["run"]
+        self.printed = 0
         self._log = BoundedLog(os.path.join(run, LOG), order["log_bytes"])
         self._selector = selectors.DefaultSelector()
         self._wakeup = self._wake_on_signals()
         self._process = subprocess.Popen(
             order["command"],
-            cwd=order["directory"] or _own_directory(run),
-            env={**os.environ, **wanted["environment"], TOKEN: token},
+            cwd=order["directory"] or own_directory(run),
+            env={**_environment(order), TOKEN: token},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,
             start_new_session=True,
-            preexec_fn=_die_with_parent(os.getpid()),
+            preexec_fn=partial(_before_start, os.getpid(), order),
         )
         assert self._process.stdout is not None  # noqa: S101 - for the type checker
         self._output = self._process.stdout.fileno()
@@ -284,6 +304,7 @@ class _Command:
             if key.fd == self._wakeup:
                 continue
             if chunk:
+                self.printed += len(chunk)
                 self._log.write(chunk)
             else:
                 self._selector.unregister(self._output)
@@ -348,7 +369,15 @@ def _is(process: _Process) -> bool:
     return now is not None and now.started == process.started
 
 
-def _own_directory(run: str) -> str:
+def own_directory(run: str) -> str:
+    """Make the directory in which a run works that names none.
+
+    Args:
+        run: Directory of the run.
+
+    Returns:
+        Its path.
+    """
     path = os.path.join(run, WORK)
     os.makedirs(path, mode=0o700, exist_ok=True)
     return path
@@ -362,13 +391,141 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
-def _die_with_parent(parent: int) -> Callable[[], None]:
-    def arrange() -> None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
+def _environment(order: Mapping[str, Any]) -> Mapping[str, str]:
+    """What the command gets: ours and the request's, or what was put together for one that is kept apart."""
+    sandbox = order.get("sandbox")
+    given: Mapping[str, str] = order["run"]["environment"]
+    return {**sandbox["environment"], **given} if sandbox else {**os.environ, **given}
 
-    return arrange
+
+def _before_start(parent: int, order: Mapping[str, Any]) -> None:
+    """In the new process, before it becomes the command."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(1)
+    if isolation := order["run"].get("isolation"):
+        _restrict(isolation["limits"], order["command"][0])
+
+
+def _restrict(limits: Mapping[str, Any], program: str) -> None:
+    """What the kernel itself holds: a backstop for the moments between two looks of ``_Watch``."""
+    wanted = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CPU: int(limits["cpu_seconds"]) + 2,
+        resource.RLIMIT_FSIZE: limits["output_bytes"],
+        resource.RLIMIT_NOFILE: _MOST_DESCRIPTORS,
+    }
+    for which, most in wanted.items():
+        hard = resource.getrlimit(which)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(which, (most, most))
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")  # when the machine runs out of memory, this run goes first
+    # Where users may not make namespaces an older bubblewrap is set-uid. It drops its privileges itself.
+    if not os.path.exists(program) or not os.stat(program).st_mode & stat.S_ISUID:
+        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+class _Watch:
+    """Looks at what all processes of a run take. This binds root too, whom the kernel's limits spare.
+
+    Args:
+        limits: The most it may take; the fields of ``Limits``.
+        directories: Where what it keeps is counted.
+    """
+
+    def __init__(self, limits: Mapping[str, Any], directories: Sequence[str]) -> None:
+        self._limits = limits
+        self._directories = directories
+        self._next = self._next_disk = 0.0
+
+    def excess(self, printed: int) -> str:
+        """Say which limit is passed, in words; empty when none is, or it is too early to look again.
+
+        Args:
+            printed: Bytes that the run has printed.
+        """
+        began, busy = time.monotonic(), time.process_time()
+        if began < self._next:
+            return ""
+        found = self._printed(printed) or self._processes(_descendants(dead=True))
+        if not found and began >= self._next_disk:
+            self._next_disk = began + _DISK_SECONDS
+            found = self._disk()
+        # On a machine with many processes a look takes long: at most a tenth of one processor goes into it.
+        self._next = began + max(_POLL_SECONDS / 2, 10 * (time.process_time() - busy))
+        return found
+
+    def _printed(self, printed: int) -> str:
+        most = self._limits["output_bytes"]
+        return f"printed more than its limit of {_size(most)}" if printed > most else ""
+
+    def _processes(self, family: list[_Process]) -> str:
+        tasks, most = sum(process.threads or 1 for process in family), self._limits["processes"]
+        if tasks > most:
+            return f"ran {tasks} processes and threads; its limit is {most}"
+        waited = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = sum(process.ticks for process in family) / os.sysconf("SC_CLK_TCK")
+        if seconds + waited.ru_utime + waited.ru_stime > self._limits["cpu_seconds"]:
+            return f"used more processor time than its limit of {self._limits['cpu_seconds']:g} s"
+        return self._memory(family)
+
+    def _memory(self, family: list[_Process]) -> str:
+        used, most = (
+            sum(process.pages for process in family) * resource.getpagesize(),
+            self._limits["memory_bytes"],
+        )
+        if used > most:  # what processes share was counted for each: ask again, exactly
+            used = sum(_own_memory(process) for process in family)
+        return f"used {_size(used)} of memory; its limit is {_size(most)}" if used > most else ""
+
+    def _disk(self) -> str:
+        most, used = self._limits["output_bytes"], 0
+        for count, found in enumerate(_files(self._directories)):
+            if count == _MOST_FILES:
+                return f"wrote more than {_MOST_FILES} files"
+            used += found.st_blocks * 512
+        used += sum(_removed(_descendants()).values())
+        return f"keeps {_size(used)} on the disk; its limit is {_size(most)}" if used > most else ""
+
+
+def _size(number: float) -> str:
+    return f"{number / (1 << 20):.0f} MiB"
+
+
+def _own_memory(process: _Process) -> int:
+    """Memory of a process, with its share of what it has in common with others."""
+    try:
+        with open(f"/proc/{process.pid}/smaps_rollup", "rb") as file:
+            return next((int(line.split()[1]) << 10 for line in file if line.startswith(b"Pss:")), 0)
+    except OSError:  # it has ended, or may not be asked
+        now = _process(process.pid)
+        return now.pages * resource.getpagesize() if now else 0
+
+
+def _files(directories: Sequence[str]) -> Iterator[os.stat_result]:
+    """Everything below some directories, without following links."""
+    open_ones = list(directories)
+    while open_ones:
+        with contextlib.suppress(OSError), os.scandir(open_ones.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    yield entry.stat(follow_symlinks=False)
+                    if entry.is_dir(follow_symlinks=False):
+                        open_ones.append(entry.path)
+
+
+def _removed(family: list[_Process]) -> dict[tuple[int, int], int]:
+    """Bytes in open files that have no name any more, ``memfd`` among them, by device and number."""
+    found = {}
+    for process in family:
+        with contextlib.suppress(OSError):
+            for name in os.listdir(f"/proc/{process.pid}/fd"):
+                with contextlib.suppress(OSError):
+                    file = os.stat(f"/proc/{process.pid}/fd/{name}")
+                    if stat.S_ISREG(file.st_mode) and file.st_nlink == 0:
+                        found[file.st_dev, file.st_ino] = file.st_blocks * 512
+    return found
 
 
 class _Ending(NamedTuple):
@@ -448,7 +605,7 @@ class _Supervisor:
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             return {"state": "failed", "reason": _why_not_started(self._order, error)}
         ending = self._watch(command, began)
-        code = command.end(self._order["grace_seconds"])
+        code = _code(command.end(self._order["grace_seconds"]), self._order)
         state, reason = ending or _ending_of(code)
         seconds = time.monotonic() - began
         # 128 + signal, as shells and containers report it
@@ -462,9 +619,13 @@ class _Supervisor:
     def _watch(self, command: _Command, began: float) -> _Ending | None:
         """Wait for the end; return why it has to be brought about, ``None`` when it came by itself."""
         limit = self._order["run"]["deadline_seconds"]
+        isolation = self._order["run"].get("isolation")
+        watch = _Watch(isolation["limits"], self._order["sandbox"]["writable"]) if isolation else None
         while not command.exited():
             if ending := self._interrupted():
                 return ending
+            if watch and (excess := watch.excess(command.printed)):
+                return _Ending("failed", excess)
             left = began + limit - time.monotonic()
             if left <= 0:
                 return _Ending("failed", f"took longer than {limit:g} s: ended by the deadline")
@@ -473,6 +634,11 @@ class _Supervisor:
 
     def _record(self, status: Mapping[str, object]) -> None:
         write_in_the_end(os.path.join(self._run, STATUS), status)
+
+
+def _code(code: int, order: Mapping[str, Any]) -> int:
+    """The exit status of the command itself: of a signal n, a sandbox makes 128 + n, as shells do."""
+    return 128 - code if order.get("sandbox") and 128 < code <= 128 + 64 else code
 
 
 def _why_not_started(order: Mapping[str, Any], error: Exception) -> str:

@@ -13,7 +13,7 @@ from ..ports.errors import DuplicateKey, LeaseLost, LimitReached, Overtaken, Per
 from ..ports.ledger import Append, Entry
 from ..ports.limits import Unit
 from ..ports.notifier import Notice
-from ..ports.outbox import Outgoing
+from ..ports.outbox import Backlog, Outgoing
 from .micros import from_micros, to_micros
 from .postgres_append import AppendStatement, append_statement
 from .postgres_connection import Conflict, PostgresDatabase
@@ -138,12 +138,31 @@ FROM outbox WHERE delivered_at IS NULL AND
 """
 _DUE = f"""{_WAITING} due_at <= %(now)s
 AND (%(holder)s::text IS NULL OR shard IN (SELECT shard FROM leases WHERE holder = %(holder)s))
-ORDER BY position LIMIT %(limit)s
+ORDER BY CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, position DESC LIMIT %(limit)s
 """  # noqa: S608
+_AT_ONCE = 0
+"""``due_at`` of a notice that was never tried."""
 _DELIVERED = "UPDATE outbox SET delivered_at = %(at)s WHERE id = %(id)s AND delivered_at IS NULL"
+# A dead letter stays dead when a late answer tells of another failure.
 _POSTPONE = """
-UPDATE outbox SET attempts = attempts + 1, error = %(error)s, due_at = %(until)s
+UPDATE outbox
+SET attempts = attempts + 1, error = %(error)s,
+    due_at = CASE WHEN due_at IS NULL THEN NULL ELSE %(until)s::bigint END
 WHERE id = %(id)s AND delivered_at IS NULL
+"""
+# In one order, so that no two wait for one another.
+_RESEND = """
+WITH asked AS (
+    SELECT id FROM outbox WHERE id = ANY (%(ids)s::text[]) AND delivered_at IS NULL ORDER BY id FOR UPDATE
+), due AS (
+    UPDATE outbox SET attempts = 0, due_at = %(now)s FROM asked WHERE outbox.id = asked.id RETURNING outbox.id
+)
+SELECT count(*) FROM due
+"""
+_BACKLOG = """
+SELECT count(due_at), count(*) - count(due_at),
+    min(at) FILTER (WHERE due_at IS NOT NULL), min(at) FILTER (WHERE due_at IS NULL)
+FROM outbox WHERE delivered_at IS NULL
 """
 
 
@@ -315,8 +334,9 @@ class PostgresLedger:
     # Outbox
 
     def due(self, now: datetime, limit: int = 20, holder: str | None = None) -> Sequence[Outgoing]:
-        """Notices whose time has come, in the order in which they were written; a new one is due at once."""
-        (rows,) = self.database.run(_DUE, {"now": to_micros(now), "limit": limit, "holder": holder})
+        """Notices whose time has come, the most severe first, then the latest written."""
+        at = max(to_micros(now), _AT_ONCE)
+        (rows,) = self.database.run(_DUE, {"now": at, "limit": limit, "holder": holder})
         return [_outgoing(row) for row in rows]
 
     def delivered(self, notice_id: str, at: datetime) -> None:
@@ -332,6 +352,16 @@ class PostgresLedger:
         """Notices that were given up, in the order in which they were written."""
         (rows,) = self.database.run(f"{_WAITING} due_at IS NULL ORDER BY position")
         return [_outgoing(row) for row in rows]
+
+    def resend(self, notice_ids: Sequence[str], now: datetime) -> int:
+        """Make notices due at once; those that have arrived are left alone."""
+        (((count,),),) = self.database.run(_RESEND, {"ids": list(notice_ids), "now": to_micros(now)})
+        return int(count)
+
+    def counts(self) -> Backlog:
+        """How many notices wait, and how many were given up."""
+        (((waiting, dead, *oldest),),) = self.database.run(_BACKLOG)
+        return Backlog(waiting, dead, *(None if at is None else from_micros(at) for at in oldest))
 
     def _shard(self, model: str) -> int:
         return shard_of(model, SHARDS)
@@ -373,10 +403,12 @@ def _claim(rows: Rows, holder: str, due: Rows = (), later: Rows = (), limit: int
         {shard: owner for shard, _, owner in sorted(rows)},
         tuple(model for model, _ in ready[:limit]),
         from_micros(following[0][1]) if following else None,
+        from_micros(ready[0][1]) if ready and limit else None,
     )
 
 
 def _outgoing(row: tuple[Any, ...]) -> Outgoing:
     notice_id, model, event, severity, title, body, at, facts, attempts, error, due_at = row
     notice = Notice(notice_id, model, event, severity, title, body, from_micros(at), json.loads(facts))
-    return Outgoing(notice, attempts, error, dead=due_at is None)
+    next_try = from_micros(due_at) if due_at else None
+    return Outgoing(notice, attempts, error, dead=due_at is None, next_try=next_try)

@@ -16,7 +16,7 @@ from ..ports.errors import DuplicateKey, LeaseLost, LimitReached, Overtaken
 from ..ports.ledger import Append, Entry
 from ..ports.limits import Unit
 from ..ports.notifier import Notice
-from ..ports.outbox import Outgoing
+from ..ports.outbox import Backlog, Outgoing
 from .micros import from_micros, to_micros
 from .sqlite_connection import Database, Schema
 
@@ -54,7 +54,7 @@ WHERE :seq = (SELECT coalesce(max(seq), 0) FROM entries WHERE model = :model)
 ON CONFLICT (model) DO UPDATE SET next_look = excluded.next_look WHERE next_look <> excluded.next_look
 """
 
-_GIVE_BACK = "DELETE FROM units WHERE owner = ? AND period = '' AND scope = ?"
+_GIVE_BACK = "DELETE FROM units WHERE owner = ? AND period = ''"
 # The lowest free unit, unless the owner has one; the count matters where a limit was lowered meanwhile.
 _TAKE = """
 INSERT INTO units (scope, period, n, owner)
@@ -65,6 +65,8 @@ WHERE :limit > (SELECT count(*) FROM units WHERE scope = :scope AND period = :pe
 ORDER BY n LIMIT 1
 """
 _HAS_TAKEN = "SELECT 1 FROM units WHERE scope = :scope AND period = :period AND owner = :owner"
+_AT_ONCE = 0
+"""``due_at`` of a notice that was never tried."""
 
 _INSERT_NOTICE = """
 INSERT INTO outbox (id, model, seq, event, severity, title, body, at, facts)
@@ -76,10 +78,26 @@ SELECT id, model, event, severity, title, body, at, facts, attempts, error, due_
 FROM outbox INDEXED BY outbox_waiting
 WHERE delivered_at IS NULL AND
 """
+_MOST_URGENT = """
+ORDER BY CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, position DESC
+"""
+# A dead letter stays dead when a late answer tells of another failure.
+_POSTPONE = """
+UPDATE outbox
+SET attempts = attempts + 1, error = :error, due_at = CASE WHEN due_at IS NULL THEN NULL ELSE :due_at END
+WHERE id = :id AND delivered_at IS NULL
+"""
+_RESEND = "UPDATE outbox SET attempts = 0, due_at = :now WHERE id = :id AND delivered_at IS NULL"
+_BACKLOG = """
+SELECT count(due_at), count(*) - count(due_at),
+       min(CASE WHEN due_at IS NOT NULL THEN at END), min(CASE WHEN due_at IS NULL THEN at END)
+FROM outbox INDEXED BY outbox_waiting
+WHERE delivered_at IS NULL
+"""
 
 
 class SqliteLedger:
-    """Implements ``Ledger``, ``Agenda``, ``Limits`` and ``Outbox``; threads, processes and forks may share it.
+    """Implements ``Ledger``, ``Agenda``, ``Limits`` and ``Outbox``; safe beside threads, processes and forks.
 
     There is one shard, and so one controller at a time.
 
@@ -207,12 +225,12 @@ class SqliteLedger:
     # Outbox
 
     def due(self, now: datetime, limit: int = 20, holder: str | None = None) -> Sequence[Outgoing]:
-        """Notices whose time has come, in the order of their entries; a new one is due at once."""
+        """Notices whose time has come, the most severe first, then the latest written."""
         with self._database.reading() as connection:
             if holder not in (None, _lease(connection).holder):
                 return []
             rows = connection.execute(
-                f"{_WAITING} due_at <= ? ORDER BY position LIMIT ?", (to_micros(now), limit)
+                f"{_WAITING} due_at <= ? {_MOST_URGENT} LIMIT ?", (max(to_micros(now), _AT_ONCE), limit)
             )
             return [_outgoing(row) for row in rows]
 
@@ -228,17 +246,25 @@ class SqliteLedger:
         """Note a failure; a notice that has arrived meanwhile is left alone."""
         due_at = None if until is None else to_micros(until)
         with self._database.writing() as connection:
-            connection.execute(
-                "UPDATE outbox SET attempts = attempts + 1, error = ?, due_at = ?"
-                " WHERE id = ? AND delivered_at IS NULL",
-                (error, due_at, notice_id),
-            )
+            connection.execute(_POSTPONE, {"id": notice_id, "due_at": due_at, "error": error})
 
     def dead_letters(self) -> Sequence[Outgoing]:
         """Notices that were given up, in the order of their entries."""
         with self._database.reading() as connection:
             rows = connection.execute(f"{_WAITING} due_at IS NULL ORDER BY position")
             return [_outgoing(row) for row in rows]
+
+    def resend(self, notice_ids: Sequence[str], now: datetime) -> int:
+        """Make notices due at once, with one commit; those that have arrived are left alone."""
+        rows = [{"id": notice_id, "now": to_micros(now)} for notice_id in dict.fromkeys(notice_ids)]
+        with self._database.writing() as connection:
+            return connection.executemany(_RESEND, rows).rowcount if rows else 0
+
+    def counts(self) -> Backlog:
+        """How many notices wait, and how many were given up."""
+        with self._database.reading() as connection:
+            waiting, dead, *oldest = connection.execute(_BACKLOG).fetchone()
+            return Backlog(waiting, dead, *(None if at is None else from_micros(at) for at in oldest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +279,7 @@ class _Lease:
     def after_claim(self, holder: str, clock: float, seconds: float) -> _Lease:
         """Return the lease as a claim leaves it; an equal one when nothing needs to be written."""
         remaining = self.expires_at - clock
-        # More than its whole life remains when the clock was set back: over for others, lest it outlive its holder.
+        # When the clock was set back: over for others, lest it outlive its holder.
         set_back = remaining > self.seconds
         if self.holder is None or remaining <= 0 or (set_back and self.holder != holder):
             return _Lease(holder, self.epoch + 1, clock + seconds, seconds)
@@ -283,7 +309,7 @@ def _claim(connection: sqlite3.Connection, lease: _Lease, holder: str, now: date
     if lease.holder != holder:
         return Claim(1, holders=holders)
     due = connection.execute(
-        "SELECT model FROM agenda WHERE next_look <= ? ORDER BY next_look, model LIMIT ?",
+        "SELECT model, next_look FROM agenda WHERE next_look <= ? ORDER BY next_look, model LIMIT ?",
         (to_micros(now), limit),
     ).fetchall()
     following = connection.execute(
@@ -293,8 +319,9 @@ def _claim(connection: sqlite3.Connection, lease: _Lease, holder: str, now: date
         1,
         {0: lease.epoch},
         holders,
-        tuple(model for (model,) in due),
+        tuple(model for model, _ in due),
         None if following is None else from_micros(following[0]),
+        from_micros(due[0][1]) if due else None,
     )
 
 
@@ -311,7 +338,8 @@ def _insert_entry(connection: sqlite3.Connection, entry: Entry, batch: Append) -
 
 
 def _move_units(connection: sqlite3.Connection, batch: Append) -> None:
-    connection.executemany(_GIVE_BACK, [(batch.owner, scope) for scope in batch.gives_back])
+    if batch.gives_back:
+        connection.execute(_GIVE_BACK, (batch.owner,))
     for unit in batch.takes:
         values = {"scope": unit.scope, "period": unit.period, "owner": batch.owner}
         if connection.execute(_HAS_TAKEN, values).fetchone():
@@ -337,4 +365,5 @@ def _notice_row(notice: Notice, seq: int) -> tuple[Any, ...]:
 def _outgoing(row: tuple[Any, ...]) -> Outgoing:
     notice_id, model, event, severity, title, body, at, facts, attempts, error, due_at = row
     notice = Notice(notice_id, model, event, severity, title, body, from_micros(at), json.loads(facts))
-    return Outgoing(notice, attempts, error, dead=due_at is None)
+    next_try = from_micros(due_at) if due_at else None
+    return Outgoing(notice, attempts, error, dead=due_at is None, next_try=next_try)

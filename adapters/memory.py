@@ -17,9 +17,9 @@ from typing import Any
 from ..ports.compute import RunRequest, RunState, RunStatus
 from ..ports.data import Snapshot, SnapshotRequest
 from ..ports.drift import ColumnDrift, DriftReport
-from ..ports.errors import ChampionMoved, Permanent, UnknownModel
+from ..ports.errors import ChampionMoved, Overtaken, Permanent, UnknownModel
 from ..ports.metrics import MetricQuery, MetricWindow
-from ..ports.notifier import Notice
+from ..ports.notifier import Digest, Notice
 from ..ports.predictor import Predictions
 from ..ports.registry import ModelVersion
 from ..ports.scorer import Scores, ScoringTask
@@ -364,14 +364,48 @@ def _regress(labels: Sequence[float], predicted: Sequence[float]) -> dict[str, f
 
 
 class MemoryNotifier:
-    """Implements Notifier: keeps what it gets, by id."""
+    """Implements Notifier and DigestNotifier.
+
+    Attributes:
+        sent: What has arrived, one by one or in a digest, in order.
+        digests: The digests among it.
+    """
 
     def __init__(self) -> None:
         self.sent: list[Notice] = []
+        self.digests: list[Digest] = []
 
     def send(self, notice: Notice) -> None:
         """Keep one notice."""
         self.sent.append(notice)
+
+    def send_digest(self, digest: Digest) -> None:
+        """Keep the notices of a digest."""
+        self.digests.append(digest)
+        self.sent.extend(notice for line in digest.lines for notice in line.notices)
+
+
+class MemoryAnchors:
+    """Implements AnchorKeeper: keeps lines as long as it lives."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def keep(self, number: int, text: str) -> None:
+        """Keep one anchor."""
+        if self._lines and (number, text) == (len(self._lines), self._lines[-1]):
+            return
+        if number != len(self._lines) + 1:
+            raise Overtaken(f"the last anchor is {len(self._lines)}; {number} does not follow it")
+        self._lines.append(text)
+
+    def latest(self) -> str | None:
+        """The last line."""
+        return self._lines[-1] if self._lines else None
+
+    def kept(self) -> tuple[str, ...]:
+        """All lines."""
+        return tuple(self._lines)
 
 
 class MemoryTelemetry:
@@ -387,6 +421,7 @@ class MemoryTelemetry:
 
 
 __all__ = [
+    "MemoryAnchors",
     "MemoryCompute",
     "MemoryDataSource",
     "MemoryDrift",

@@ -14,8 +14,9 @@ from ..ports.agenda import Claim, shard_of
 from ..ports.errors import DuplicateKey, LeaseLost, LimitReached, Overtaken
 from ..ports.ledger import Append, Entry
 from ..ports.limits import Unit
+from ..ports.notifier import SEVERITIES
 from ..ports.observations import Look
-from ..ports.outbox import Outgoing
+from ..ports.outbox import Backlog, Outgoing
 
 _GENESIS = "0" * 64
 
@@ -57,7 +58,7 @@ class MemoryLedger:
         self._lock = threading.RLock()
         self._streams: dict[str, list[Entry]] = {}
         self._looks: dict[str, datetime] = {}
-        self._outbox: dict[str, tuple[Outgoing, datetime | None]] = {}
+        self._outbox: dict[str, Outgoing | None] = {}  # None: it has arrived, and its id is taken
         self._leases = [_Lease() for _ in range(shards)]
         self._controllers: dict[str, _Lease] = {}  # a life each, so that the shards are shared fairly
         self._units: dict[tuple[str, str, int], str] = {}
@@ -88,7 +89,7 @@ class MemoryLedger:
                 earlier = batch.epoch is None  # a request never makes a model wait longer
                 self._looks[batch.model] = min(look, batch.next_look) if earlier else batch.next_look
             for notice in batch.notices:
-                self._outbox.setdefault(notice.id, (Outgoing(notice, 0), notice.at))
+                self._outbox.setdefault(notice.id, Outgoing(notice, 0))
 
     @staticmethod
     def _check_head(stream: Sequence[Entry], first: Entry) -> None:
@@ -107,7 +108,7 @@ class MemoryLedger:
         units = {
             (scope, period, n): owner
             for (scope, period, n), owner in self._units.items()
-            if (period, owner) != ("", batch.owner) or scope not in batch.gives_back
+            if not batch.gives_back or (period, owner) != ("", batch.owner)
         }
         for unit in batch.takes:
             taken = {n: owner for (*of, n), owner in units.items() if of == [unit.scope, unit.period]}
@@ -181,6 +182,7 @@ class MemoryLedger:
             {shard: lease.holder for shard, lease in enumerate(self._leases) if lease.lives(clock)},
             due,
             following[0][0] if following else None,
+            waiting[0][0] if due else None,
         )
 
     def holds(self, model: str, epoch: int) -> bool:
@@ -206,11 +208,11 @@ class MemoryLedger:
     # Outbox
 
     def due(self, now: datetime, limit: int = 20, holder: str | None = None) -> Sequence[Outgoing]:
-        """Notices whose time has come, oldest first."""
+        """Notices whose time has come, the most severe first, then the latest written."""
         with self._lock:
-            ready = [outgoing for outgoing, at in self._outbox.values() if at is not None and at <= now]
-            ours = [outgoing for outgoing in ready if self._sends(holder, outgoing.notice.model)]
-            return tuple(sorted(ours, key=lambda outgoing: outgoing.notice.at)[:limit])
+            waiting = [outgoing for outgoing in self._undelivered(dead=False) if _is_due(outgoing, now)]
+            ours = [outgoing for outgoing in reversed(waiting) if self._sends(holder, outgoing.notice.model)]
+            return tuple(sorted(ours, key=_rank)[:limit])
 
     def _sends(self, holder: str | None, model: str) -> bool:
         return holder in (None, self._leases[shard_of(model, len(self._leases))].holder)
@@ -218,24 +220,46 @@ class MemoryLedger:
     def delivered(self, notice_id: str, at: datetime) -> None:
         """Note that a notice has arrived."""
         with self._lock:
-            if notice_id in self._outbox:
-                self._outbox[notice_id] = (replace(self._outbox[notice_id][0], dead=False), None)
+            if self._outbox.get(notice_id) is not None:
+                self._outbox[notice_id] = None
 
     def postpone(self, notice_id: str, until: datetime | None, error: str) -> None:
         """Note a failure: try again later, or give up."""
         with self._lock:
-            if notice_id not in self._outbox:
-                return
-            outgoing, at = self._outbox[notice_id]
-            if at is not None:
-                tried = replace(outgoing, attempts=outgoing.attempts + 1, error=error, dead=until is None)
-                self._outbox[notice_id] = (tried, until)
+            outgoing = self._outbox.get(notice_id)
+            if outgoing is not None:
+                dead = outgoing.dead or until is None
+                self._outbox[notice_id] = replace(
+                    outgoing,
+                    attempts=outgoing.attempts + 1,
+                    error=error,
+                    dead=dead,
+                    next_try=None if dead else until,
+                )
 
     def dead_letters(self) -> Sequence[Outgoing]:
-        """Notices that were given up, oldest first."""
+        """Notices that were given up, in the order in which they were written."""
         with self._lock:
-            dead = [outgoing for outgoing, _ in self._outbox.values() if outgoing.dead]
-            return tuple(sorted(dead, key=lambda outgoing: outgoing.notice.at))
+            return tuple(self._undelivered(dead=True))
+
+    def resend(self, notice_ids: Sequence[str], now: datetime) -> int:
+        """Make notices due at once."""
+        with self._lock:
+            found = {name: outgoing for name in notice_ids if (outgoing := self._outbox.get(name))}
+            for name, outgoing in found.items():
+                self._outbox[name] = replace(outgoing, attempts=0, dead=False, next_try=now)
+            return len(found)
+
+    def counts(self) -> Backlog:
+        """How many wait, and how many were given up."""
+        with self._lock:
+            waiting = [outgoing.notice.at for outgoing in self._undelivered(dead=False)]
+            dead = [outgoing.notice.at for outgoing in self._undelivered(dead=True)]
+            return Backlog(len(waiting), len(dead), min(waiting, default=None), min(dead, default=None))
+
+    def _undelivered(self, *, dead: bool) -> list[Outgoing]:
+        """In the order in which they were written."""
+        return [each for each in self._outbox.values() if each is not None and each.dead is dead]
 
 
 class MemoryObservations:
@@ -264,3 +288,11 @@ class MemoryObservations:
 
 def _time(look: Look) -> datetime:
     return look.at
+
+
+def _is_due(outgoing: Outgoing, now: datetime) -> bool:
+    return outgoing.next_try is None or outgoing.next_try <= now
+
+
+def _rank(outgoing: Outgoing) -> int:
+    return SEVERITIES.index(outgoing.notice.severity)

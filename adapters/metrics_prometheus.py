@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from ..ports.credentials import without_credentials
 from ..ports.errors import Permanent, Temporary
 from ..ports.metrics import MetricQuery, MetricWindow
+from .bounded_http import DamagedBody, Unpacked, Wire
 
 if TYPE_CHECKING:
     import httpx
@@ -65,7 +66,8 @@ class PrometheusMetrics:
     where a ``count`` is given; when more than half of a window's points are such, the answer is unknown. A
     point whose count is 0 stands for no predictions and is left out silently, whatever its value.
 
-    An answer that carries warnings may be partial, and is unknown. Redirects are not followed.
+    An answer that carries warnings may be partial, and is unknown. Redirects are not followed, so that
+    nobody else is sent the credentials.
 
     Args:
         url: Address of the server, with path prefix if any; may hold ``user:password@``, which is used for
@@ -78,7 +80,7 @@ class PrometheusMetrics:
         max_bytes: An answer larger than this is not read to its end; its models are unknown.
 
     Raises:
-        ValueError: A number is not positive, or the address is not one of HTTP.
+        ValueError: A number is not positive, the address is not one of HTTP, or a header cannot be sent.
     """
 
     def __init__(
@@ -99,7 +101,7 @@ class PrometheusMetrics:
         self._label = model_label
         self._step = step_seconds
         self._timeout = timeout
-        self._headers = dict(headers or {})
+        self._headers = _checked(headers or {})
         self._max_bytes = max_bytes
 
     def read(self, queries: Sequence[MetricQuery]) -> Sequence[MetricWindow]:
@@ -117,10 +119,12 @@ class PrometheusMetrics:
         windows = {query: self._no_query(query) for query in queries if query.metric not in self._queries}
         failures: list[Temporary | Permanent] = []
         answered = False
-        with httpx.Client(auth=self._auth, headers=self._headers, timeout=self._timeout) as client:
+        wire = Wire()
+        headers = {"Accept-Encoding": "gzip", **self._headers}
+        with httpx.Client(auth=self._auth, headers=headers, timeout=self._timeout) as client:
             for batch in self._batches([query for query in queries if query.metric in self._queries]):
                 try:
-                    windows.update(self._answer(client, batch))
+                    windows.update(self._answer(client, wire, batch))
                     answered = True
                 except Permanent as error:
                     failures.append(error)
@@ -148,15 +152,18 @@ class PrometheusMetrics:
                 chosen = set(names)
                 yield _Batch(self._queries[metric], names, grid, [q for q in members if q.model in chosen])
 
-    def _answer(self, client: httpx.Client, batch: _Batch) -> dict[MetricQuery, MetricWindow]:
+    def _answer(self, client: httpx.Client, wire: Wire, batch: _Batch) -> dict[MetricQuery, MetricWindow]:
+        count = batch.query.count
         try:
-            values = self._ask(client, batch.query.expression, batch)
-            counts = self._ask(client, batch.query.count, batch) if batch.query.count else None
+            values = self._ask(client, wire, batch.query.expression, batch)
+            counts = self._ask(client, wire, count, batch) if count else None
         except _UnusableAnswer as trouble:
             return {query: _unknown(query, str(trouble)) for query in batch.queries}
         return {query: _window(query, batch.grid, values, counts) for query in batch.queries}
 
-    def _ask(self, client: httpx.Client, expression: str, batch: _Batch) -> dict[str, Points | str]:
+    def _ask(
+        self, client: httpx.Client, wire: Wire, expression: str, batch: _Batch
+    ) -> dict[str, Points | str]:
         """Points by model, or why a model has none; a model without any sample is absent."""
         filled = expression.replace("$step", batch.grid.duration)
         form = {
@@ -165,37 +172,52 @@ class PrometheusMetrics:
             "end": f"{batch.grid.end:.3f}",
             "step": f"{batch.grid.step:.3f}",
         }
-        status, headers, body = self._post(client, form)
+        status, headers, body = self._post(client, wire, form)
         if status != 200:
             raise self._refusal(status, headers, body)
         return _series_by_model(_result(body), self._label)
 
-    def _post(self, client: httpx.Client, form: Mapping[str, str]) -> tuple[int, Mapping[str, str], bytes]:
+    def _post(
+        self, client: httpx.Client, wire: Wire, form: Mapping[str, str]
+    ) -> tuple[int, Mapping[str, str], bytes]:
         import httpx
 
+        address, trace = f"{self._server}/api/v1/query_range", {"trace": wire.trace}
         try:
-            # httpx limits the wait for each piece; a server that drips is limited by the deadline.
-            deadline = time.monotonic() + self._timeout
-            with client.stream("POST", f"{self._server}/api/v1/query_range", data=form) as response:
-                return response.status_code, response.headers, self._body(response.iter_bytes(), deadline)
+            with (
+                wire.cut_after(self._timeout),
+                client.stream("POST", address, data=form, extensions=trace) as response,
+            ):
+                body = self._body(response)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol):
             raise Permanent(f"{self._server} is not an address of a Prometheus server") from None
         except httpx.TimeoutException:
             raise self._too_slow() from None
-        except httpx.DecodingError:
+        except DamagedBody:
             raise _UnusableAnswer("the answer of Prometheus cannot be decompressed") from None
-        except httpx.RequestError as error:
+        except (httpx.RequestError, ValueError) as error:  # h11 reads a length that no integer may have
+            if wire.is_cut:
+                raise self._too_slow() from None
             raise Temporary(f"Prometheus at {self._server} cannot be reached: {error}") from None
+        if wire.is_cut:  # what ends with its connection looks whole
+            raise self._too_slow()
+        return response.status_code, response.headers, body
 
-    def _body(self, pieces: Iterable[bytes], deadline: float) -> bytes:
+    def _body(self, response: httpx.Response) -> bytes:
+        """The body, read piece by piece and no further than ``max_bytes``."""
+        if int(response.headers.get("content-length", 0)) > self._max_bytes:
+            raise self._too_large()
+        unpacked = Unpacked(response.headers.get("content-encoding", "identity"))
         body = bytearray()
-        for piece in pieces:
-            body += piece
+        for piece in response.iter_raw():
+            body += unpacked.add(piece, self._max_bytes + 1 - len(body))
             if len(body) > self._max_bytes:
-                raise _UnusableAnswer(f"the answer of Prometheus is larger than {self._max_bytes} bytes")
-            if time.monotonic() > deadline:
-                raise self._too_slow()
+                raise self._too_large()
+        unpacked.check_whole()
         return bytes(body)
+
+    def _too_large(self) -> _UnusableAnswer:
+        return _UnusableAnswer(f"the answer of Prometheus is larger than {self._max_bytes} bytes")
 
     def _too_slow(self) -> Temporary:
         return Temporary(f"Prometheus at {self._server} did not answer within {self._timeout:g} s")
@@ -338,7 +360,7 @@ def _weighted(query: MetricQuery, points: Points, weights: Mapping[float, float]
 def _mean(query: MetricQuery, points: list[tuple[float, float, float]], rows: int | None) -> MetricWindow:
     usable = [point for point in points if math.isfinite(point[1]) and 0 < point[2] < math.inf]
     lost = len(points) - len(usable)
-    last_at = datetime.fromtimestamp(usable[-1][0], UTC) if usable else None
+    last_at = datetime.fromtimestamp(max(at for at, _, _ in usable), UTC) if usable else None
     value, reason = _weighted_mean(usable), ""
     if lost > len(usable):
         value, reason = None, f"{lost} of {len(points)} points are not finite or have no count"
@@ -370,6 +392,14 @@ def _address(url: str) -> tuple[str, tuple[str, str] | None]:
     return f"{parts.scheme}://{host}{parts.path}".rstrip("/"), auth
 
 
+def _checked(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers that can be sent; httpx would name the value of one that cannot."""
+    for name, value in headers.items():
+        if not (name + value).isascii() or not (name + value).isprintable():
+            raise ValueError(f"the value of {name} holds a line break or a character that no header may hold")
+    return dict(headers)
+
+
 def _error_text(body: bytes) -> str:
     """What Prometheus says about an error; nothing of a body that is not its own."""
     try:
@@ -380,6 +410,7 @@ def _error_text(body: bytes) -> str:
 
 
 def _shortened(text: str, limit: int = 300) -> str:
+    text = without_credentials(text)  # before the cut, which may leave half an address
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from ..ports.credentials import presentable, without_credentials, without_userinfo
 from ..ports.errors import AutoRetrainError, MissingExtra, Permanent, Temporary
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ _TEMPORARY_CODES = frozenset(
     }
 )
 _VENDORS = frozenset({"mlflow", "sqlalchemy", "urllib3"})
-_CREDENTIALS = re.compile(r"(?<=//)[^/@\s]+@")
 _SQLITE = "sqlite:///"
 
 
@@ -108,7 +107,8 @@ class MlflowConnection:
             if not (isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _VENDORS):
                 raise
             text = f"MLflow, {doing}: {_words(error)}"
-            raise (Temporary(text) if self._is_temporary(error) else Permanent(text)) from error
+            raised = Temporary(text) if self._is_temporary(error) else Permanent(text)
+            raise raised from presentable(error)
 
     def _is_temporary(self, error: BaseException) -> bool:
         code = getattr(error, "error_code", None)
@@ -127,12 +127,13 @@ class MlflowConnection:
         """Whether MLflow is asked over HTTP."""
         return urlsplit(self.registry_uri or self.tracking_uri).scheme in ("http", "https")
 
-    def run_of(self, experiment: str, job_id: str) -> Run | None:
+    def run_of(self, experiment: str, job_id: str, *, deleted: bool = False) -> Run | None:
         """Find the tracked run of a job: the first one, should there be several.
 
         Args:
             experiment: Name of the experiment that holds the runs.
             job_id: The job.
+            deleted: Whether to look among the runs that somebody deleted, in place of the others.
 
         Returns:
             The run; ``None`` when none was opened.
@@ -140,9 +141,13 @@ class MlflowConnection:
         found = self.client.get_experiment_by_name(experiment)
         if found is None:
             return None
+        check_answer(found.name, experiment)
+        from mlflow.entities import ViewType
+
         runs = self.client.search_runs(
             [found.experiment_id],
             f"tags.`{TAG_JOB}` = {quoted(job_id)}",
+            run_view_type=ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
             order_by=["start_time ASC", "run_id"],
         )
         return runs[0] if runs else None
@@ -154,6 +159,19 @@ class MlflowConnection:
         )
         ready = [model for model in models if str(model.status) == "READY"]
         return sorted(ready, key=lambda model: (model.creation_timestamp, model.model_id))
+
+
+def check_answer(said: object, asked: object) -> None:
+    """Refuse an answer about something else than was asked for.
+
+    MLflow's client takes an empty answer for an object without any content: a model without aliases, say. A
+    proxy in front of a server that is starting gives such answers.
+
+    Raises:
+        Temporary: It is no answer of MLflow.
+    """
+    if said != asked:
+        raise Temporary("MLflow gave an empty answer, or something else answers in its place")
 
 
 def run_environment(tracking_uri: str) -> dict[str, str]:
@@ -169,7 +187,7 @@ def run_environment(tracking_uri: str) -> dict[str, str]:
         name: theirs for name, (ours, theirs) in _PATIENCE.items() if os.environ.get(name, ours) == ours
     }
     telemetry = {name: os.environ.get(name, ours) for name, ours in _NO_TELEMETRY.items()}
-    return {"MLFLOW_TRACKING_URI": _CREDENTIALS.sub("", tracking_uri), **patience, **telemetry}
+    return {"MLFLOW_TRACKING_URI": without_userinfo(tracking_uri), **patience, **telemetry}
 
 
 def local_path(uri: str) -> Path | None:
@@ -224,4 +242,4 @@ def _check_sqlite(uri: str | None) -> None:
 
 def _words(error: BaseException) -> str:
     lines = str(error).splitlines() or [type(error).__name__]
-    return _CREDENTIALS.sub("", lines[0])[:300]
+    return without_credentials(lines[0])[:300]

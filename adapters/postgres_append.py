@@ -34,7 +34,7 @@ _WANTS = """, wanted AS (
     WITH ORDINALITY AS wanted (scope, period, most, place)
 ), occupied AS (
     SELECT units.scope, units.period, units.n, units.owner FROM units JOIN wanted USING (scope, period)
-    WHERE NOT (units.owner = %(owner)s AND units.period = '' AND units.scope = ANY (%(gives_back)s::text[]))
+    WHERE NOT (%(gives_back)s AND units.owner = %(owner)s AND units.period = '')
 ), taking AS MATERIALIZED (
     SELECT scope, period, place, CASE
         WHEN most > (SELECT count(*) FROM occupied WHERE (scope, period) = (wanted.scope, wanted.period))
@@ -68,7 +68,7 @@ _ENTERS = f""", entered AS (
 # wait for one another.
 _MOVES = """, given AS (
     DELETE FROM units USING verdict
-    WHERE verdict.refusal = '' AND owner = %(owner)s AND period = '' AND scope = ANY (%(gives_back)s::text[])
+    WHERE verdict.refusal = '' AND %(gives_back)s AND owner = %(owner)s AND period = ''
     RETURNING units.n
 ), taken AS (
     INSERT INTO units (scope, period, n, owner)
@@ -172,7 +172,7 @@ def _stream_values(batch: Append, version: int, shard: int) -> dict[str, Any]:
 def _unit_values(batch: Append, takes: tuple[Unit, ...]) -> dict[str, Any]:
     return {
         "owner": batch.owner,
-        "gives_back": list(batch.gives_back),
+        "gives_back": batch.gives_back,
         "scopes": [unit.scope for unit in takes],
         "periods": [unit.period for unit in takes],
         "limits": [unit.limit for unit in takes],

@@ -2,27 +2,36 @@
 
 It is started as a file, by whatever interpreter holds the model's libraries, and so imports nothing of this
 package. ``python prediction_process.py MODEL FEATURES OUTPUT`` reads the artefact in the directory ``MODEL``
-and the Parquet file ``FEATURES``. It writes ``OUTPUT.parquet`` (column ``prediction``, and a column
-``score:<class>`` for each class where the model gives probabilities) and then ``OUTPUT.json``, which says
-what is in it, or what went wrong. Both appear whole or not at all.
+and the Parquet file ``FEATURES``. It writes
+
+=====================  ================================================================================
+``OUTPUT.npy``         one prediction a row: truth values, numbers or short text
+``OUTPUT.scores.npy``  one line a row, one column a class, where the model gives probabilities
+``OUTPUT.json``        names of the classes, or what went wrong; written last
+=====================  ================================================================================
+
+NumPy's format, since its reader has nothing to unpack: a file that a hostile model forged costs no more
+memory than it has bytes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pickle
 import sys
 import traceback
 from collections.abc import Callable
+from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, FileFinder, SourceFileLoader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _SHOWN_COLUMNS = 10
+_LONGEST_TEXT = 200
+_LONGEST_WORDS = 500
 
 
 class ModelError(Exception):
@@ -42,7 +51,7 @@ def main(model: Path, features: Path, output: Path) -> int:
     """
     sys.dont_write_bytecode = True  # the artefact may bring code, and stays as it is
     try:
-        outcome = run(model, features, output.with_suffix(".parquet"))
+        outcome = run(model, features, output)
     except Exception as error:  # the model is foreign code: whatever it raises is its answer
         traceback.print_exc()
         outcome = {"error": _words(error)}
@@ -50,11 +59,11 @@ def main(model: Path, features: Path, output: Path) -> int:
     return 1 if "error" in outcome else 0
 
 
-def run(model: Path, features: Path, predictions: Path) -> dict[str, Any]:
+def run(model: Path, features: Path, output: Path) -> dict[str, Any]:
     """Load, predict and write.
 
     Returns:
-        Number of rows, type of the predictions, whether there are class scores, digest of the file.
+        Number of rows, type of the predictions, whether there are class scores, names of the classes.
 
     Raises:
         ModelError: The model cannot be loaded, or fails on the rows.
@@ -67,16 +76,18 @@ def run(model: Path, features: Path, predictions: Path) -> dict[str, Any]:
     except Exception as error:
         raise ModelError(f"the model cannot be loaded: {_words(error)}") from error
     try:
-        columns = {"prediction": _one_column(estimator.predict(rows)), **_scores(estimator, rows)}
+        predicted = plain(_one_column(estimator.predict(rows)))
+        classes, scores = _scores(estimator, rows)
     except Exception as error:
         raise ModelError(f"the model failed on the rows: {_words(error)}{_nulls(rows)}") from error
-    digest = _write(columns, predictions)
-    predicted = columns["prediction"]
+    _write(predicted, output.with_suffix(".npy"))
+    if classes:
+        _write(scores, output.with_suffix(".scores.npy"))
     return {
         "rows": len(predicted),
         "dtype": str(predicted.dtype),
-        "scored": len(columns) > 1,
-        "sha256": digest,
+        "scored": bool(classes),
+        "classes": classes,
     }
 
 
@@ -92,6 +103,7 @@ def load(directory: Path) -> Any:
     import yaml
 
     flavours = yaml.safe_load((directory / "MLmodel").read_text())["flavors"]
+    _without_bytecode(directory)
     if "sklearn" in flavours:
         return _load_sklearn(directory, flavours["sklearn"])
     return _load_through_mlflow(directory)
@@ -99,14 +111,41 @@ def load(directory: Path) -> Any:
 
 def _load_sklearn(directory: Path, flavour: dict[str, Any]) -> Any:
     if flavour.get("code"):
-        sys.path.insert(0, str(directory / flavour["code"]))
-    file = directory / flavour["pickled_model"]
+        sys.path.insert(0, str(_inside(directory, flavour["code"])))
+    file = _inside(directory, flavour["pickled_model"])
     if flavour.get("serialization_format") == "skops":
         import skops.io
 
         return skops.io.load(file, trusted=flavour.get("skops_trusted_types"))
     with file.open("rb") as stream:
         return pickle.load(stream)  # noqa: S301 - running the model is what this process is for
+
+
+def _inside(directory: Path, name: str) -> Path:
+    """The path of a part of the artefact. What lies elsewhere is not in the digest, and is not loaded."""
+    path = directory / name
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise ModelError(f"MLmodel names a file outside of the artefact: {name}")
+    return path
+
+
+class _SourceAlone(SourceFileLoader):
+    """Loads modules from their source, never from compiled files beside it."""
+
+    def path_stats(self, path: str) -> NoReturn:
+        raise OSError(path)  # how an importer is told that there is nothing compiled
+
+
+def _without_bytecode(directory: Path) -> None:
+    """Let nothing in ``__pycache__`` be run: the digest leaves it out, since Python writes there itself."""
+    loaders = ((ExtensionFileLoader, EXTENSION_SUFFIXES), (_SourceAlone, [".py"]))
+
+    def hook(path: str) -> FileFinder:
+        if not Path(path).resolve().is_relative_to(directory.resolve()):
+            raise ImportError
+        return FileFinder(path, *loaders)
+
+    sys.path_hooks.insert(0, hook)
 
 
 def _load_through_mlflow(directory: Path) -> Any:
@@ -132,25 +171,56 @@ def _one_column(predicted: Any) -> Any:
     return values
 
 
-def _scores(estimator: Any, rows: pd.DataFrame) -> dict[str, Any]:
+def plain(values: Any) -> Any:
+    """Predictions as truth values, numbers or text of a fixed width.
+
+    Raises:
+        ModelError: They are something else, too long a text, or missing.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    kind: Any = values.dtype
+    if values.dtype.hasobject:
+        column = pa.array(values, from_pandas=True)
+        if column.null_count:
+            raise ModelError(f"{column.null_count} of {len(column)} predictions are missing, so not finite")
+        kind, values = column.type, column.to_numpy(zero_copy_only=False)
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            values = values.astype("U")
+        if pa.types.is_decimal(column.type):
+            values = values.astype("f8")
+    if values.dtype.kind not in "biufU":
+        raise ModelError(f"the predictions are of type {kind}: want numbers, truth values or text")
+    if values.dtype.kind == "U" and values.dtype.itemsize > 4 * _LONGEST_TEXT:
+        raise ModelError(f"a predicted text is longer than {_LONGEST_TEXT} characters")
+    # Half and extended precision are not for every reader.
+    return values.astype("f8") if values.dtype.kind == "f" and values.dtype != np.float32 else values
+
+
+def _scores(estimator: Any, rows: pd.DataFrame) -> tuple[list[str], Any]:
+    import numpy as np
+
     # Absent without probabilities, such as an SVM without calibration; then AttributeError is sklearn's way.
     scorer = getattr(estimator, "predict_proba", None)
     classes = getattr(estimator, "classes_", None)
     if scorer is None or classes is None:
-        return {}
+        return [], None
     scores = scorer(rows)
     if getattr(scores, "ndim", 0) != 2:
-        return {}  # several outputs
-    return {f"score:{name}": scores[:, place] for place, name in enumerate(classes)}
+        return [], None  # several outputs
+    names = [f"{name}" for name in classes]
+    return names, np.ascontiguousarray(np.asarray(scores)[:, : len(names)], dtype="f8")
 
 
-def _write(columns: dict[str, Any], path: Path) -> str:
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
+def _write(values: Any, path: Path) -> None:
+    import numpy as np
 
-    table = pa.table({name: pa.array(values) for name, values in columns.items()})
-    _replace(path, lambda scratch: parquet.write_table(table, scratch))
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    def write(scratch: Path) -> None:
+        with scratch.open("wb") as file:
+            np.save(file, np.ascontiguousarray(values), allow_pickle=False)
+
+    _replace(path, write)
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
@@ -169,11 +239,14 @@ def _nulls(rows: pd.DataFrame) -> str:
 
 
 def _words(error: Exception) -> str:
-    text = next(iter(str(error).splitlines()), "")
+    text = next(iter(str(error).splitlines()), "")[:_LONGEST_WORDS]
     if isinstance(error, ModelError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 if __name__ == "__main__":
-    sys.exit(main(*(Path(argument) for argument in sys.argv[1:4])))
+    status = main(*(Path(argument) for argument in sys.argv[1:4]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # all is written: a library that fails while it is taken down changes nothing

@@ -6,30 +6,42 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..ports.compute import Compute, RunRequest, RunState
+from ..ports.compute import Compute, Isolation, Limits, RunRequest, RunState, RunStatus
 from ..ports.data import Snapshot
 from ..ports.errors import MissingExtra, Permanent, Temporary
 from ..ports.predictor import Predictions
 from ..ports.registry import ModelVersion
 from ..ports.values import Pending
 from . import prediction_process
-from .artefact_digest import artefact_digest
+from .artefact_digest import MOST_BYTES, artefact_digest
 from .mlflow_client import local_path
+from .prediction_results import Unusable, failure, keep, words_of_a_stranger
+from .sandbox import interpreter_needs
 
 _ATTEMPTS = 3
+_THREADS = str(min(4, os.cpu_count() or 1))
+"""Threads of a run's numerical libraries, which would take one a processor each, with a buffer each."""
+
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), _THREADS),
+}
 
 
 class RunPredictor:
     """Implements ``Predictor`` over a ``Compute`` that shares a file system with the controller.
 
     A run sees the features of the snapshot in a file of their own, nothing else of the rows and nothing of
-    the controller's environment. What it wrote stays in ``directory`` under a key made of both digests, and
-    is read again for as long as it is there.
+    the controller's environment, and has an ``Isolation``. Once it has ended, the controller checks its
+    result and writes it anew; that file stays in ``directory`` under a key made of both digests, and is read
+    again for as long as it is there. A run that failed is remembered with its limits: others start another.
 
     Args:
         compute: Where the runs are executed.
@@ -38,6 +50,10 @@ class RunPredictor:
             versions whose ``uri`` is one.
         python: Interpreter with the models' libraries, pandas and pyarrow.
         deadline_seconds: A run that takes longer has failed.
+        limits: The most that a run may take.
+        readable: Files and directories that models need beside the interpreter and its libraries, absolute.
+        hidden: Directories whose contents no run may see: the project's, the controller's.
+        most_bytes: Size of the largest artefact that is used.
     """
 
     def __init__(
@@ -48,12 +64,20 @@ class RunPredictor:
         fetch: Callable[[ModelVersion], Path] | None = None,
         python: str = sys.executable,
         deadline_seconds: float = 600,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        readable: Sequence[str] = (),
+        hidden: Sequence[str] = (),
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         self._compute = compute
         self._directory = directory.absolute()
         self._fetch = fetch or _own_directory
         self._python = python
         self._deadline_seconds = deadline_seconds
+        self._limits = limits
+        self._readable = tuple(readable)
+        self._hidden = tuple(hidden)
+        self._most_bytes = most_bytes
 
     def predict(self, version: ModelVersion, snapshot: Snapshot) -> Predictions | Pending:
         """Return the predictions of a version, starting their run when there are none yet.
@@ -88,42 +112,70 @@ class RunPredictor:
         self, what: str, key: str, version: ModelVersion, snapshot: Snapshot
     ) -> Predictions | Pending:
         for attempt in range(1, _ATTEMPTS + 1):
-            output = self._directory / key / str(attempt)
-            if output.with_suffix(".json").exists():
-                return _accept(what, output, snapshot.rows)
-            run = f"predict-{key[:32]}-{attempt}"
+            path = self._directory / key / f"{attempt}.parquet"
+            if path.with_suffix(".json").exists():
+                return _kept(what, path, rows=snapshot.rows)
+            run = f"predict-{key[:32]}-{self._terms()}-{attempt}"
+            folder = path.with_name(run)
             status = self._compute.observe(run)
             if status.state is RunState.ABSENT:
-                self._submit(run, output, version, snapshot)
+                self._submit(run, folder, version, snapshot)
                 return Pending(f"{what} predicts {snapshot.rows} rows")
             if not status.state.ended:
                 return Pending(f"{what} predicts {snapshot.rows} rows ({status.state.value})")
-            if status.state is not RunState.LOST:
-                return self._ended(what, run, output, status.reason, snapshot.rows)
+            if status.state is RunState.SUCCEEDED:
+                return self._accept(what, folder, path, snapshot.rows)
+            if status.state is RunState.FAILED:
+                raise Permanent(f"{what}: {self._why(run, folder, status)}")
         raise Permanent(f"{what}: its prediction run was lost {_ATTEMPTS} times")
 
-    def _submit(self, run: str, output: Path, version: ModelVersion, snapshot: Snapshot) -> None:
+    def _terms(self) -> str:
+        """What a run is judged by beside its rows: a short name for limits and deadline."""
+        return hashlib.sha256(f"{self._limits} {self._deadline_seconds}".encode()).hexdigest()[:8]
+
+    def _submit(self, run: str, folder: Path, version: ModelVersion, snapshot: Snapshot) -> None:
         artefact = self._fetch(version)
-        if artefact_digest(artefact) != version.digest:
+        if artefact_digest(artefact, self._most_bytes) != version.digest:
             raise Permanent(f"{version.model} version {version.version}: its artefact was altered")
-        output.parent.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         features = self._features(snapshot)
-        program = (self._python, "-P", prediction_process.__file__)
+        needs, variables = interpreter_needs(self._python)
+        program = prediction_process.__file__
         self._compute.submit(
             RunRequest(
                 key=run,
-                command=(*program, str(artefact), str(features), str(output)),
-                environment={"MLFLOW_DISABLE_TELEMETRY": "true"},
+                command=(self._python, "-P", program, str(artefact), str(features), str(folder / "result")),
+                environment={**variables, **_ENVIRONMENT},
+                directory=str(folder),
                 deadline_seconds=self._deadline_seconds,
                 inherit_environment=False,
+                isolation=Isolation(
+                    limits=self._limits,
+                    readable=(*needs, *self._readable, program, str(artefact), str(features)),
+                    writable=(str(folder),),
+                    hidden=self._hidden,
+                ),
             )
         )
 
-    def _ended(self, what: str, run: str, output: Path, reason: str, rows: int) -> Predictions:
-        if output.with_suffix(".json").exists():  # written since we looked for it
-            return _accept(what, output, rows)
-        said = self._compute.log_tail(run, 1).strip()
-        raise Permanent(f"{what}: the prediction run left no result: {reason or said or 'it said nothing'}")
+    def _accept(self, what: str, folder: Path, path: Path, rows: int) -> Predictions:
+        try:
+            result = keep(folder, path, rows)
+        except Unusable as fault:
+            raise Permanent(f"{what}: {fault}") from None
+        draft = path.with_suffix(f".json.{os.getpid()}")
+        draft.write_text(json.dumps(result))
+        os.replace(draft, path.with_suffix(".json"))
+        shutil.rmtree(folder, ignore_errors=True)
+        return _kept(what, path, rows)
+
+    def _why(self, run: str, folder: Path, status: RunStatus) -> str:
+        """Why a run failed: in the model's own words where it got so far, else in those of its supervisor."""
+        if status.exit_code == 1 and (said := failure(folder)):
+            return said
+        printed = words_of_a_stranger(self._compute.log_tail(run, 1))
+        return f"the prediction run left no result: {': '.join(filter(None, (status.reason, printed)))}"
 
     def _features(self, snapshot: Snapshot) -> Path:
         """Copy the features out of a snapshot, once for all versions that predict its rows."""
@@ -135,7 +187,7 @@ class RunPredictor:
             import pyarrow.parquet as parquet
         except ImportError as error:
             raise MissingExtra("pyarrow", "mlflow") from error
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         scratch = path.with_suffix(f".{os.getpid()}")
         source = local_path(snapshot.uri)
         try:
@@ -157,12 +209,11 @@ def _own_directory(version: ModelVersion) -> Path:
     return path
 
 
-def _accept(what: str, output: Path, rows: int) -> Predictions:
-    """Read what a run wrote; it was made by a model's code, so nothing in it is taken on trust."""
-    path = output.with_suffix(".parquet")
+def _kept(what: str, path: Path, rows: int) -> Predictions:
+    """Find what was accepted before; a person may have touched it since."""
     try:
-        result: dict[str, Any] = json.loads(output.with_suffix(".json").read_bytes())
-        fault = result.get("error") or _altered(path, result["sha256"]) or _fault(path, rows)
+        result: dict[str, Any] = json.loads(path.with_suffix(".json").read_bytes())
+        fault = result.get("error") or _altered(path, result["sha256"])
         scored = not fault and bool(result["scored"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Permanent(f"{what}: the result in {path.parent} cannot be read: {error}") from error
@@ -174,21 +225,3 @@ def _accept(what: str, output: Path, rows: int) -> Predictions:
 def _altered(path: Path, digest: str) -> str:
     found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
     return "" if found == digest else f"the predictions in {path} were altered or removed"
-
-
-def _fault(path: Path, rows: int) -> str:
-    import pyarrow as pa
-    import pyarrow.compute as compute
-    import pyarrow.parquet as parquet
-
-    with parquet.ParquetFile(path) as file:
-        table = file.read()
-    if table.num_rows != rows:
-        return f"the model returned {table.num_rows} predictions for {rows} rows"
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        bad = column.null_count
-        if pa.types.is_floating(column.type):
-            bad = rows - (compute.sum(compute.is_finite(column)).as_py() or 0)
-        if bad:
-            return f"{bad} of {rows} values in the column {name!r} are not finite"
-    return ""

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
+from ..ports.credentials import without_userinfo
 from ..ports.errors import ChampionMoved, Permanent
 from ..ports.registry import ModelVersion
 from ..ports.values import TimeWindow
-from .artefact_digest import artefact_digest
+from .artefact_digest import MOST_BYTES, artefact_digest, too_large
 from .mlflow_client import (
     DEFAULT_EXPERIMENT,
     TAG_CHAMPION,
@@ -23,6 +25,7 @@ from .mlflow_client import (
     TAG_WINDOW_END,
     TAG_WINDOW_START,
     MlflowConnection,
+    check_answer,
     local_path,
     quoted,
 )
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
 _CHAMPION = "champion"
 _CANDIDATE = "candidate"
+_MOST_DIRECTORIES = 1000
 # What a version takes over from the run that trained it.
 _INHERITED = (TAG_JOB, TAG_DATA, TAG_WINDOW_START, TAG_WINDOW_END, TAG_CHAMPION)
 
@@ -46,6 +50,7 @@ class MlflowRegistry:
         experiment: Name of the experiment in which training runs are tracked.
         cache: Directory for copies of artefacts that are not on this machine's disk; ``None`` for one in the
             user's cache directory.
+        most_bytes: Size of the largest artefact that is hashed or fetched.
     """
 
     def __init__(
@@ -55,10 +60,12 @@ class MlflowRegistry:
         registry_uri: str | None = None,
         experiment: str = DEFAULT_EXPERIMENT,
         cache: Path | None = None,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         self._connection = MlflowConnection(tracking_uri, registry_uri)
         self._experiment = experiment
         self._cache = cache or _user_cache()
+        self._most_bytes = most_bytes
         self._digests: dict[tuple[str, str], str] = {}
 
     @property
@@ -86,7 +93,7 @@ class MlflowRegistry:
             with self._connection.errors(f"reading the champion of {model}"):
                 label = self._serving(model)
                 if label is not None:
-                    found[model] = self._describe(self._client.get_model_version(model, label))
+                    found[model] = self._describe(self._version(model, label))
         return found
 
     def candidate(self, model: str, job_id: str) -> ModelVersion | None:
@@ -103,10 +110,12 @@ class MlflowRegistry:
 
         Raises:
             Temporary: The registry cannot be reached.
-            Permanent: The run logged more than one model, or its artefact is unusable.
+            Permanent: The run was deleted or logged more than one model, or its artefact is unusable.
         """
         with self._connection.errors(f"looking for the candidate of {model}, job {job_id}"):
             run = self._connection.run_of(self._experiment, job_id)
+            if run is None and self._connection.run_of(self._experiment, job_id, deleted=True):
+                raise Permanent(f"{model}: somebody deleted the training run of job {job_id}")
             logged = self._connection.logged_models(run) if run else []
             if run is None or not logged:
                 return None
@@ -138,8 +147,7 @@ class MlflowRegistry:
         with self._connection.errors(f"promoting {version.model} version {version.version}"):
             if self._is_set(version, expected):
                 return
-            stored = self._client.get_model_version(version.model, version.version)
-            found = self._hash(self._location(stored))
+            found = self._hash(self._location(self._version(version.model, version.version)))
             if found != version.digest:
                 raise Permanent(
                     f"{version.model} version {version.version}: its artefact was altered since it was "
@@ -164,12 +172,12 @@ class MlflowRegistry:
         path = local_path(version.uri)
         if path is None:
             path = self._cache / version.digest
-            if path.exists() and artefact_digest(path) == version.digest:
+            if path.exists() and self._digest(path) == version.digest:
                 return path
             shutil.rmtree(path, ignore_errors=True)
             with self._connection.errors(f"fetching {version.model} version {version.version}"):
-                self._hash(version.uri)
-        if not path.is_dir() or artefact_digest(path) != version.digest:
+                self._hash(self._location(self._version(version.model, version.version)))
+        if not path.is_dir() or self._digest(path) != version.digest:
             raise Permanent(
                 f"{version.model} version {version.version}: its artefact is gone or was altered; expected "
                 f"digest {version.digest[:12]}… in {version.uri}"
@@ -181,12 +189,19 @@ class MlflowRegistry:
         from mlflow.exceptions import MlflowException  # after the client, which says what is not installed
 
         try:
-            aliases: dict[str, Any] = client.get_registered_model(model).aliases
+            found = client.get_registered_model(model)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise
+        check_answer(found.name, model)
+        aliases: dict[str, Any] = found.aliases
         return str(aliases[_CHAMPION]) if _CHAMPION in aliases else None
+
+    def _version(self, model: str, label: str) -> Any:
+        found = self._client.get_model_version(model, label)
+        check_answer((found.name, str(found.version)), (model, label))
+        return found
 
     def _is_set(self, version: ModelVersion, expected: str | None) -> bool:
         serving = self._serving(version.model)
@@ -238,14 +253,17 @@ class MlflowRegistry:
             model=version.name,
             version=str(version.version),
             digest=tags.get(TAG_PAYLOAD) or self._seen(version, location),
-            uri=str(path) if path else location,
+            uri=str(path) if path else without_userinfo(location),  # it ends in the ledger
             job_id=tags.get(TAG_JOB),
             trained_on=_window(tags),
             data_sha256=tags.get(TAG_DATA),
         )
 
     def _location(self, version: Any) -> str:
-        return str(self._client.get_model_version_download_uri(version.name, version.version))
+        location = str(self._client.get_model_version_download_uri(version.name, version.version))
+        if ".." in unquote(urlsplit(location).path).split("/"):
+            raise Permanent(f"{version.name} version {version.version}: its address {location} holds '..'")
+        return location
 
     def _seen(self, version: Any, location: str) -> str:
         key = (version.name, str(version.version))
@@ -257,9 +275,10 @@ class MlflowRegistry:
         """Hash an artefact as it is in its store now; one from elsewhere stays in the cache."""
         path = local_path(location)
         if path is not None:
-            return artefact_digest(path)
+            return self._digest(path)
         from mlflow.artifacts import download_artifacts
 
+        self._check_listing(location)
         self._cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._cache, prefix="download-") as scratch:
             copy = Path(
@@ -267,10 +286,36 @@ class MlflowRegistry:
                     artifact_uri=location, dst_path=scratch, tracking_uri=self._connection.tracking_uri
                 )
             )
-            digest = artefact_digest(copy)
+            digest = self._digest(copy)
             if not (self._cache / digest).exists():
                 _keep(copy, self._cache / digest)
         return digest
+
+    def _digest(self, path: Path) -> str:
+        return artefact_digest(path, self._most_bytes)
+
+    def _check_listing(self, location: str) -> None:
+        """Look at an artefact's names and sizes before a byte of it is fetched."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        store = get_artifact_repository(location, tracking_uri=self._connection.tracking_uri)
+        what, size, waiting = f"the artefact in {location}", 0, [""]
+        for _ in range(_MOST_DIRECTORIES):
+            if not waiting:
+                return
+            for entry in store.list_artifacts(waiting.pop() or None):
+                _check_parts(entry.path, what)
+                size += entry.file_size or 0
+                if entry.is_dir:
+                    waiting.append(entry.path)
+            if size > self._most_bytes:
+                raise too_large(what, self._most_bytes)
+        raise Permanent(f"{what} has more than {_MOST_DIRECTORIES} directories")
+
+
+def _check_parts(path: str, what: str) -> None:
+    if path.startswith("/") or ".." in path.split("/"):
+        raise Permanent(f"{what} holds a file {path!r}, whose name leads out of it")
 
 
 def _keep(copy: Path, kept: Path) -> None:

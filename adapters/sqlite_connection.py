@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..ports.errors import AutoRetrainError, Permanent, Temporary
+from .file_system import network_file_system
 
 _TEMPORARY = {
     sqlite3.SQLITE_BUSY: "another process is writing to it",
@@ -100,7 +101,8 @@ class Schema:
     def _bring_up(self, connection: sqlite3.Connection, version: int) -> None:
         if version > self.newest:
             raise Permanent(
-                f"its schema is {version}, and this release knows none above {self.newest}: upgrade autoretrain"
+                f"its schema is {version}, and this release knows none above {self.newest}: "
+                "upgrade autoretrain"
             )
         for number in range(version + 1, self.newest + 1):
             for statement in _statements(_scripts(self.name)[number]):
@@ -287,6 +289,7 @@ class Database:
     def _opened_once(self, install: bool) -> sqlite3.Connection:
         with suppress(OSError):  # what is wrong with the folder, SQLite will say
             self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._refuse_network()
         connection = sqlite3.connect(
             self._path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
         )
@@ -305,6 +308,15 @@ class Database:
             connection.close()
             raise
         return connection
+
+    def _refuse_network(self) -> None:
+        """SQLite's locks and shared memory hold on one machine only: over a network a file is damaged."""
+        kind = network_file_system(self._path)
+        if kind is not None:
+            raise Permanent(
+                f"{self._path} is on a network file system ({kind}), where SQLite damages its files: set "
+                "'state' in autoretrain.toml to a directory on a local disk, or keep the ledger in PostgreSQL"
+            )
 
     def _undo(self) -> None:
         if self._connection is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..ports.telemetry import TickReport
@@ -13,21 +15,37 @@ if TYPE_CHECKING:
 class PrometheusTelemetry:
     """Counters and gauges of the ticks of this process; all names begin with ``autoretrain_``.
 
+    No label but that of ``autoretrain_model_metric`` names a model, so that the page grows with the fleet
+    only as far as it must. docs/operations.md says what each is for.
+
     ``autoretrain_model_metric`` keeps the value of the last look that had one, so an alert on it should
     also ask for the age of ``autoretrain_last_tick_timestamp_seconds`` and for unknown verdicts.
 
     Args:
         registry: Where the metrics are registered; ``None`` for a registry of its own. A registry takes one
             ``PrometheusTelemetry`` only.
+        monotonic: Stopwatch in seconds, for the age of the loop.
 
     Raises:
         ValueError: The registry already holds metrics of these names.
     """
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+    def __init__(
+        self, registry: CollectorRegistry | None = None, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        from prometheus_client import CollectorRegistry
 
-        self._registry = own = registry if registry is not None else CollectorRegistry()
+        self._registry = registry if registry is not None else CollectorRegistry()
+        self._monotonic = monotonic
+        self._reported_at = monotonic()
+        self._unknown_triggers: set[str] = set()
+        self._register_loop(self._registry)
+        self._register_fleet(self._registry)
+        self._register_notices(self._registry)
+
+    def _register_loop(self, own: CollectorRegistry) -> None:
+        from prometheus_client import Counter, Gauge, Histogram
+
         self._ticks = Counter("autoretrain_ticks", "Turns of the loop.", registry=own)
         self._seconds = Histogram(
             "autoretrain_tick_duration_seconds",
@@ -38,7 +56,29 @@ class PrometheusTelemetry:
         self._last = Gauge(
             "autoretrain_last_tick_timestamp_seconds", "When the last turn of the loop was.", registry=own
         )
+        age = Gauge(
+            "autoretrain_loop_age_seconds",
+            "Since the last turn of the loop that came to its end, or since the start.",
+            registry=own,
+        )
+        age.set_function(lambda: self._monotonic() - self._reported_at)  # asked when it is scraped
         self._lease = Gauge("autoretrain_holds_lease", "1 when this controller may act.", registry=own)
+        self._leases_lost = Counter(
+            "autoretrain_leases_lost", "Leases that another controller took from this one.", registry=own
+        )
+        self._errors = Counter(
+            "autoretrain_errors", "Errors of the world around, by part.", ["part"], registry=own
+        )
+
+    def _register_fleet(self, own: CollectorRegistry) -> None:
+        from prometheus_client import Counter, Gauge
+
+        self._due = Gauge("autoretrain_due_models", "Models that were due in the last turn.", registry=own)
+        self._lag = Gauge(
+            "autoretrain_due_lag_seconds",
+            "How overdue the most overdue model was in the last turn.",
+            registry=own,
+        )
         self._looks = Counter("autoretrain_looks", "Models looked at.", registry=own)
         self._verdicts = Counter(
             "autoretrain_verdicts",
@@ -46,35 +86,66 @@ class PrometheusTelemetry:
             ["trigger", "answer"],
             registry=own,
         )
+        self._unknown = Gauge(
+            "autoretrain_unknown_verdicts",
+            "Models whose last verdict of a trigger is unknown.",
+            ["trigger"],
+            registry=own,
+        )
+        self._conflicts = Gauge(
+            "autoretrain_conflicts", "Models whose champion somebody else has moved.", registry=own
+        )
         self._entries = Counter(
-            "autoretrain_entries", "Entries written to the ledger.", ["model", "kind"], registry=own
-        )
-        self._errors = Counter(
-            "autoretrain_errors", "Errors of the world around, by part.", ["part"], registry=own
-        )
-        self._sent = Counter("autoretrain_notices_sent", "Notices delivered.", registry=own)
-        self._waiting = Gauge(
-            "autoretrain_notices_waiting", "Notices that failed and wait for their next try.", registry=own
+            "autoretrain_entries", "Entries written to the ledger, by kind.", ["kind"], registry=own
         )
         self._metric = Gauge(
             "autoretrain_model_metric", "Latest value of a model's metric.", ["model", "metric"], registry=own
         )
 
+    def _register_notices(self, own: CollectorRegistry) -> None:
+        from prometheus_client import Counter, Gauge
+
+        self._sent = Counter("autoretrain_notices_sent", "Notices delivered.", registry=own)
+        self._waiting = Gauge(
+            "autoretrain_notices_waiting", "Notices in the outbox, still to be sent.", registry=own
+        )
+        self._dead = Gauge(
+            "autoretrain_notices_dead", "Notices that were given up, and wait for a person.", registry=own
+        )
+        self._oldest = Gauge(
+            "autoretrain_notices_oldest_age_seconds",
+            "How long the oldest waiting notice has waited.",
+            registry=own,
+        )
+
     def report(self, tick: TickReport) -> None:
         """Count a tick; see ``Telemetry.report``."""
+        self._reported_at = self._monotonic()
         self._ticks.inc()
         self._seconds.observe(tick.seconds)
         self._last.set(tick.at.timestamp())
         self._lease.set(tick.holds_lease)
-        self._looks.inc(len(tick.looked))
-        self._sent.inc(tick.notices_sent)
-        self._waiting.set(tick.notices_waiting)
-        for (trigger, answer), count in tick.verdicts.items():
-            self._verdicts.labels(trigger, answer).inc(count)
-        for (model, kind), count in tick.events.items():
-            self._entries.labels(model, kind).inc(count)
+        self._leases_lost.inc(tick.leases_lost)
         for part, count in tick.errors.items():
             self._errors.labels(part).inc(count)
+        self._report_fleet(tick)
+        self._sent.inc(tick.notices_sent)
+        self._waiting.set(tick.notices_waiting)
+        self._dead.set(tick.notices_dead)
+        self._oldest.set(tick.notices_age_seconds)
+
+    def _report_fleet(self, tick: TickReport) -> None:
+        self._due.set(len(tick.looked))
+        self._lag.set(tick.lag_seconds)
+        self._looks.inc(len(tick.looked))
+        for (trigger, answer), count in tick.verdicts.items():
+            self._verdicts.labels(trigger, answer).inc(count)
+        self._unknown_triggers.update(tick.unknown)
+        for trigger in tuple(self._unknown_triggers):  # those that know again go back to 0
+            self._unknown.labels(trigger).set(tick.unknown.get(trigger, 0))
+        self._conflicts.set(tick.conflicts)
+        for (_, kind), count in tick.events.items():
+            self._entries.labels(kind).inc(count)
         for (model, metric), value in tick.metrics.items():
             self._metric.labels(model, metric).set(value)
 

@@ -30,7 +30,7 @@ def main() -> int:
         claim = pipeline.ports.agenda.claim(now, "benchmark", 3600.0)
         for each in models:
             seq = len(pipeline.ports.ledger.read(each))
-            pipeline.ports.agenda.set_next_look(each, seq, now + timedelta(days=1), claim.epoch or 0)
+            pipeline.ports.agenda.set_next_look(each, seq, now + timedelta(days=1), claim.epoch_of(each) or 0)
         pipeline.ports.agenda.release("benchmark")
         taken = []
         for _ in range(TICKS):

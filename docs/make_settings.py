@@ -16,15 +16,18 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from autoretrain.domain.config import TriggerConfig
+from autoretrain.domain.limits import Limit
 from autoretrain.domain.spec import PromotionSpec, TrainingSpec
 from autoretrain.entrypoints.settings import (
     AdapterSettings,
+    AuditSettings,
     ComputeSettings,
     ControllerSettings,
     DataSettings,
     LedgerSettings,
     MlflowSettings,
     ModelSettings,
+    PredictionSettings,
     PrometheusQuerySettings,
     PrometheusSettings,
     Secrets,
@@ -48,7 +51,10 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         PrometheusQuerySettings,
         MlflowSettings,
         ComputeSettings,
+        PredictionSettings,
         ControllerSettings,
+        Limit,
+        AuditSettings,
         Secrets,
     )
 }

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from .schedule import check_expression
+from .slots import MissedSlots
 
 
 class TriggerConfig(BaseModel):
@@ -18,7 +19,12 @@ class TriggerConfig(BaseModel):
         schedule_expression: Cron expression of five fields.
         evaluation_window_days: Days of recent data that performance and drift are judged on, 1 to 365.
         training_window_days: Days of data that a training gets, 7 to 730.
-        time_zone: IANA name of the zone in which the cron expression is meant.
+        time_zone: IANA name of the zone in which the cron expression is meant, and a day's jobs are counted.
+        missed_slots: What becomes of cron slots that passed while nobody looked, a job ran or a cooldown
+            held: one job for the ``latest``, ``none`` for those over ``slot_grace_minutes`` late, or a job
+            each (``all``), oldest first. Each that gets none is counted in the ledger.
+        slot_grace_minutes: How late the latest slot may be answered where ``missed_slots`` is ``none``.
+        max_missed: How many slots are made up for at most where ``missed_slots`` is ``all``, the latest ones.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +35,9 @@ class TriggerConfig(BaseModel):
     evaluation_window_days: int = Field(default=30, ge=1, le=365)
     training_window_days: int = Field(default=90, ge=7, le=730)
     time_zone: str = "UTC"
+    missed_slots: MissedSlots = "latest"
+    slot_grace_minutes: float = Field(default=60.0, ge=0, allow_inf_nan=False)
+    max_missed: int = Field(default=10, ge=1, le=1000)
 
     @field_validator("schedule_expression")
     @classmethod

@@ -12,23 +12,50 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from ..ports.agenda import Claim
 from ..ports.compute import RunRequest
 from ..ports.data import Snapshot
-from ..ports.errors import ChampionMoved, Overtaken, Permanent, Refused, UnknownModel
+from ..ports.errors import (
+    ChampionMoved,
+    DuplicateKey,
+    LeaseLost,
+    LimitReached,
+    Overtaken,
+    Permanent,
+    Refused,
+    UnknownModel,
+)
 from ..ports.ledger import Append
 from ..ports.observations import Look
 from ..ports.registry import ModelVersion
 from ..ports.telemetry import TickReport
 from ..ports.tracking import TrainingContext
 from ..ports.values import Pending
+from .asking import Crew, Question
 from .decide import decide
+from .delivery import Delivered, Delivery
 from .idle import situation_of
 from .jobs import RetrainingJob
+from .limits import LimitSettings, Ration, gives_back, owner_of
+from .looks import since_last_change
 from .notices import notices_of
-from .plan import RETRY, Act, CancelRun, Phase, Plan, Seen, SetChampion, SubmitTraining, Trouble, phase_of
-from .sealing import Draft, canonical, digest_of, plain, seal
+from .plan import (
+    POLL,
+    RETRY,
+    Act,
+    CancelRun,
+    Phase,
+    Plan,
+    Seen,
+    SetChampion,
+    SubmitTraining,
+    Trouble,
+    phase_of,
+)
+from .sealing import Draft, canonical, plain, seal
 from .spec import ModelSpec
 from .state import ModelState, fold
+from .tally import LeaseWatch, Standing, report_of
 from .trigger_types import TriggerType
 from .triggers import Rule, is_pending
 from .verdict import Verdict, unknown
@@ -46,9 +73,12 @@ class Controller:
     Args:
         ports: The world.
         fleet: Settings by model name.
-        holder: Identity of this process for the lease.
+        holder: Identity of this process for its leases.
         monotonic: Stopwatch in seconds, for telemetry.
-        lease_seconds: Life of the lease; it is renewed at a third.
+        lease_seconds: Life of a lease; it is renewed at a third.
+        limits: What holds across models; none unless given.
+        backend: Name of the compute backend, for its limits.
+        crew: Puts questions and acts; one after another unless given.
         triggers: The user's own triggers by name: called with a model's name, they say whether it should be
             retrained and why.
         trigger_types: What kind of trigger each of them is; custom unless said.
@@ -62,6 +92,9 @@ class Controller:
         *,
         monotonic: Callable[[], float],
         lease_seconds: float = 20.0,
+        limits: LimitSettings | None = None,
+        backend: str = "subprocess",
+        crew: Crew | None = None,
         triggers: Mapping[str, CustomTrigger] | None = None,
         trigger_types: Mapping[str, TriggerType] | None = None,
     ) -> None:
@@ -75,9 +108,17 @@ class Controller:
         self._rules: dict[str, Rule] = {
             name: spec.combined_rule(self._kinds) for name, spec in self.fleet.items()
         }
-        self._world = World(ports, self.fleet, self._rules, own)
+        self._rations = {
+            name: Ration.of(limits or LimitSettings(), spec, backend) for name, spec in self.fleet.items()
+        }
+        self._world = World(ports, self.fleet, self._rules, self._rations, own, crew)
+        self._delivery = Delivery(
+            ports.outbox, ports.notifier, self._world.ask_in_time, holder=holder, monotonic=monotonic
+        )
+        self._standing, self._leases = Standing(), LeaseWatch(holder)
         self._states: dict[str, ModelState] = {}
         self._trouble: dict[str, tuple[int, Trouble]] = {}  # met while acting, with the head it belongs to
+        self._acting: dict[str, tuple[int, Question]] = {}  # begun acts, with the head they belong to
 
     # -- what is known ------------------------------------------------------------------------------------
 
@@ -88,8 +129,14 @@ class Controller:
             Temporary: The ledger cannot be read.
         """
         known = self._states.get(model, ModelState(model))
-        state = fold(model, self.ports.ledger.read(model, known.head.seq), known)
-        self._states[model] = state
+        return self._know(fold(model, self.ports.ledger.read(model, known.head.seq), known))
+
+    def _know(self, state: ModelState) -> ModelState:
+        """Remember a state."""
+        if self._states.get(state.model) is not state:
+            self._states[state.model] = state
+            if state.model in self.fleet:
+                self._standing.note(state)
         return state
 
     def spec(self, model: str) -> ModelSpec:
@@ -126,11 +173,17 @@ class Controller:
         seen = self._world.look_at_idle([state], now, {model: rule})[model]
         if isinstance(seen, Trouble):
             return unknown(seen.reason)
+        if isinstance(seen, Pending):
+            return seen
         situation = situation_of(state, seen.champion, now)
         verdict = rule.judge(seen.observations, situation)
         if not verdict.is_yes and is_pending(rule.needs(situation), seen.observations):
             return Pending("an observation is being computed")
         return verdict
+
+    def exhausted(self, model: str, now: datetime) -> str:
+        """Which limit across models leaves a model no job today; empty when none does."""
+        return self._world.exhausted([self.state(model)], now).get(model, "")
 
     # -- what people ask ----------------------------------------------------------------------------------
 
@@ -183,32 +236,24 @@ class Controller:
             now: Time of the tick.
 
         Returns:
-            What was done; ``holds_lease`` is False when another controller holds the lease, and nothing was.
+            What was done; ``holds_lease`` is False when other controllers hold every lease, and nothing was.
 
         Raises:
             Temporary: The ledger cannot be reached.
-            LeaseLost: Another controller took the lease meanwhile; what was appended before that counts.
         """
         started = self._monotonic()
         tally = self._world.tally = Tally()
         claim = self.ports.agenda.claim(now, self.holder, self._lease_seconds)
-        sent = waiting = 0
-        if claim.epoch is not None:
-            self._turn(claim.due, claim.epoch, now)
-            sent, waiting = self._deliver(now)
-        report = TickReport(
-            at=now,
-            seconds=self._monotonic() - started,
-            holds_lease=claim.epoch is not None,
-            looked=claim.due,
-            verdicts=tally.verdicts,
-            events=tally.events,
-            errors=tally.errors,
-            notices_sent=sent,
-            notices_waiting=waiting,
-            metrics=tally.metrics,
-            next_due=claim.next_due,
-        )
+        self._leases.claimed(claim)
+        for model in self.fleet if self._leases.changed else ():
+            if claim.epoch_of(model) is None:
+                self._standing.forget(model)  # another controller speaks for it from now on
+        delivered = Delivered()
+        if claim.leases:
+            self._turn(claim.due, claim, now)
+            delivered = self._delivery.deliver(now)
+        seconds = self._monotonic() - started
+        report = report_of(now, seconds, claim, tally, self._standing, self._leases, delivered)
         self.ports.telemetry.report(report)
         return report
 
@@ -220,37 +265,44 @@ class Controller:
             now: Time of the step.
 
         Returns:
-            Whether this process may act; False when another controller holds the lease.
+            Whether this process may act; False when a controller holds the lease.
         """
         self.state(model)  # a stream that cannot be read is the caller's trouble here
-        claim = self.ports.agenda.claim(now, self.holder, self._lease_seconds, limit=0)
-        if claim.epoch is None:
+        claim = self.ports.agenda.claim(now, self.holder, self._lease_seconds, model=model)
+        if claim.epoch_of(model) is None:
             return False
-        self._turn([model], claim.epoch, now, only_jobs=True)
-        self._deliver(now)
+        self._turn([model], claim, now, only_jobs=True)
+        self._delivery.deliver(now)
         return True
 
-    def _turn(self, models: Iterable[str], epoch: int, now: datetime, only_jobs: bool = False) -> None:
+    def _turn(self, models: Iterable[str], claim: Claim, now: datetime, only_jobs: bool = False) -> None:
         """Gather, decide, record and act, round by round, until no model has more to do now."""
-        active = self._ours(models, epoch, now)
-        for _ in range(_MOST_ROUNDS):
+        epochs = {model: epoch for model in models if (epoch := claim.epoch_of(model)) is not None}
+        active = self._ours(epochs, now)
+        self._await_acts(active)
+        for round_ in range(_MOST_ROUNDS):
             states = self._readable(active)
             if only_jobs:
                 states = [state for state in states if phase_of(state) is not Phase.IDLE or state.start]
             if not states:
                 return
-            seen = self._gather(states, now)
-            active = [state.model for state in states if self._step(state, seen[state.model], epoch, now)]
+            seen = self._gather(states, now, watch=round_ == 0)
+            active = [
+                state.model
+                for state in states
+                if self._step_if_ours(state, seen[state.model], epochs[state.model], now)
+            ]
+            self._await_acts([state.model for state in states])
         for model in active:
             _log.error("%s did not settle within %d looks; it waits for the next tick", model, _MOST_ROUNDS)
-            self.ports.agenda.set_next_look(model, self.state(model).head.seq, now + RETRY, epoch)
+            self.ports.agenda.set_next_look(model, self.state(model).head.seq, now + RETRY, epochs[model])
 
-    def _ours(self, models: Iterable[str], epoch: int, now: datetime) -> list[str]:
+    def _ours(self, epochs: Mapping[str, int], now: datetime) -> list[str]:
         """Models of the fleet. One that has a stream but no settings any more rests."""
-        models = list(models)
-        for state in self._readable(model for model in models if model not in self.fleet):
-            self.ports.agenda.set_next_look(state.model, state.head.seq, now + timedelta(days=1), epoch)
-        return [model for model in models if model in self.fleet]
+        for state in self._readable(model for model in epochs if model not in self.fleet):
+            tomorrow = now + timedelta(days=1)
+            self.ports.agenda.set_next_look(state.model, state.head.seq, tomorrow, epochs[state.model])
+        return [model for model in epochs if model in self.fleet]
 
     def _readable(self, models: Iterable[str]) -> list[ModelState]:
         """States of models; one whose stream is damaged or of a newer version is left alone, and told of."""
@@ -263,31 +315,65 @@ class Controller:
                 _log.error("%s is left alone: %s", model, error)
         return states
 
-    def _gather(self, states: list[ModelState], now: datetime) -> dict[str, Seen]:
-        """What each state needs; trouble met while acting is seen first."""
-        met = {}
+    def _gather(self, states: list[ModelState], now: datetime, watch: bool) -> dict[str, Seen | Pending]:
+        """What each state needs; an act that goes on, or trouble that one met, is seen first."""
+        met: dict[str, Seen | Pending] = {}
         for state in states:
             seq, trouble = self._trouble.pop(state.model, (0, None))
-            if trouble is not None and seq == state.head.seq:  # else somebody has gone on since
+            if state.model in self._acting:
+                met[state.model] = Pending("an act goes on")
+            elif trouble is not None and seq == state.head.seq:  # else somebody has gone on since
                 met[state.model] = trouble
-        return {**met, **self._world.look([s for s in states if s.model not in met], now)}
+        return {**met, **self._world.look([s for s in states if s.model not in met], now, watch)}
 
-    def _step(self, state: ModelState, seen: Seen, epoch: int, now: datetime) -> bool:
-        """Decide, record and act for one model; say whether to look at it again at once."""
+    def _step_if_ours(self, state: ModelState, seen: Seen | Pending, epoch: int, now: datetime) -> bool:
+        """Make a step of one model; what is another's now, or was done already, is left alone."""
+        try:
+            return self._step(state, seen, epoch, now)
+        except LeaseLost as lost:
+            _log.warning("%s is left to another controller: %s", state.model, lost)
+            self._world.tally.errors["lease"] += 1
+            self._leases.lost(state.model)
+        except DuplicateKey as done:  # as of a slot that was answered: nothing is to be done
+            _log.warning("%s", done)
+            rest = timedelta(seconds=self.fleet[state.model].check_every_seconds)
+            self.ports.agenda.set_next_look(state.model, state.head.seq, now + rest, epoch)
+        return False
+
+    def _step(self, state: ModelState, seen: Seen | Pending, epoch: int, now: datetime) -> bool:
+        """Decide, record and act for one model; say whether to look at it again at once.
+
+        Raises:
+            LeaseLost: Another controller has the model now.
+        """
+        if isinstance(seen, Pending):
+            self.ports.agenda.set_next_look(state.model, state.head.seq, now + POLL, epoch)
+            return False
         plan = decide(self.fleet[state.model], self._rules[state.model], state, seen, now)
         if plan.verdicts is not None:
             self._note_look(state, plan, now)
-        if plan.drafts:
-            drafts = self._with_looks(state, plan.drafts, now)
-            try:
-                self._append(state, drafts, epoch, plan.look_at or now, now)
-            except Overtaken:
-                return True
+        if plan.drafts and not self._record(state, plan, epoch, now):
+            return True
         if plan.act is not None:
-            self._act(state.model, plan.act)
+            if not plan.drafts and not self.ports.agenda.holds(state.model, epoch):
+                raise LeaseLost(f"epoch {epoch} is over")  # registries know no leases: asked late
+            self._begin(state.model, plan.act)
         if plan.look_at is not None and not plan.drafts:
             self.ports.agenda.set_next_look(state.model, state.head.seq, plan.look_at, epoch)
         return plan.look_at is None
+
+    def _record(self, state: ModelState, plan: Plan, epoch: int, now: datetime) -> bool:
+        """Append what a plan says; False when something stood against it, so that it must be decided anew."""
+        try:
+            drafts = self._with_looks(state, plan.drafts, now)
+            self._append(state, drafts, epoch, plan.look_at or now, now)
+        except Overtaken:
+            return False
+        except LimitReached as reached:
+            if state.open_job is not None:  # it waits for its turn; an idle model sees the limit
+                self._trouble[state.model] = (state.head.seq, Trouble(str(reached), temporary=True))
+            return False
+        return True
 
     def _append(
         self,
@@ -299,24 +385,47 @@ class Controller:
     ) -> None:
         entries = seal(state.model, state.head, drafts, now)
         after = fold(state.model, entries, state)
-        notices = notices_of(state, entries)
-        self.ports.ledger.append(Append(state.model, entries, epoch, look_at, notices))
-        self._states[state.model] = after
+        self.ports.ledger.append(
+            Append(
+                state.model,
+                entries,
+                epoch,
+                look_at,
+                notices_of(state, entries),
+                takes=self._rations[state.model].taken_by(drafts, now),
+                gives_back=gives_back(drafts),
+                owner=owner_of(drafts),
+            )
+        )
+        self._know(after)
         self._world.tally.events.update((state.model, draft.kind) for draft in drafts)
 
     # -- acting -------------------------------------------------------------------------------------------
 
-    def _act(self, model: str, act: Act) -> None:
-        """Act. Trouble is what the next look sees, so that it is decided upon."""
+    def _begin(self, model: str, act: Act) -> None:
+        """Hand an act to the crew; ``_await_acts`` puts it."""
+        head = self._states[model].head.seq
+        do: Callable[[], object]
         match act:
             case SubmitTraining(job_id):
-                done = self._world.ask("compute", lambda: self._submit(self.state(model).jobs[job_id]))
-            case CancelRun(key):
-                done = self._world.ask("compute", lambda: self.ports.compute.cancel(key))
+                part, do = "compute", partial(self._submit, self._states[model].jobs[job_id])
+            case CancelRun(run):
+                part, do = "compute", partial(self.ports.compute.cancel, run)
             case SetChampion(version, expected):
-                done = self._world.ask("registry", lambda: self._set_champion(version, expected))
-        if isinstance(done, Trouble):
-            self._trouble[model] = (self._states[model].head.seq, done)
+                part, do = "registry", partial(self._set_champion, version, expected)
+        key = ("act", model, head)
+        self._acting[model] = (head, Question(part, (key,), lambda _: {key: do()}))
+
+    def _await_acts(self, models: Iterable[str]) -> None:
+        """Let acts go on side by side. What the next look sees is the trouble that one meets."""
+        begun = {model: self._acting[model] for model in models if model in self._acting}
+        answers = self._world.put([act for _, act in begun.values()])
+        for model, (head, act) in begun.items():
+            [key] = act.keys
+            if key in answers:
+                del self._acting[model]
+                if isinstance(answers[key], Trouble):
+                    self._trouble[model] = (head, replace(answers[key], acting=True))
 
     def _set_champion(self, version: ModelVersion, expected: str | None) -> None:
         try:
@@ -339,7 +448,7 @@ class Controller:
         )
         self.ports.compute.submit(run)
 
-    # -- looks and notices --------------------------------------------------------------------------------
+    # -- looks --------------------------------------------------------------------------------------------
 
     def _note_look(self, state: ModelState, plan: Plan, now: datetime) -> None:
         verdicts = plan.verdicts or {}
@@ -353,30 +462,14 @@ class Controller:
         """Say in a changed look how many looks there were since the last one, with their digest."""
         if not any(draft.kind == "look.changed" for draft in drafts):
             return drafts
-        recent = self.ports.observations.recent
-        looks = self._world.ask("observations", lambda: recent(state.model, state.looked_at))
-        between = () if isinstance(looks, Trouble) else tuple(look for look in looks if look.at < now)
-        told = {"looks": len(between), "looks_digest": digest_of([look.data for look in between])}
+        since = state.looked_at - timedelta(microseconds=1) if state.looked_at else None
+        recent = partial(self.ports.observations.recent, state.model, since)
+        looks = self._world.ask("observations", recent)
+        told = since_last_change(() if isinstance(looks, Trouble) else looks, state, now)
         return tuple(
             replace(draft, data={**draft.data, **told}) if draft.kind == "look.changed" else draft
             for draft in drafts
         )
-
-    def _deliver(self, now: datetime) -> tuple[int, int]:
-        """Send what is due; count what was delivered, and what was not."""
-        sent = waiting = 0
-        for outgoing in self.ports.outbox.due(now):
-            notice = outgoing.notice
-            failure = self._world.ask("notifier", partial(self.ports.notifier.send, notice))
-            if not isinstance(failure, Trouble):
-                self.ports.outbox.delivered(notice.id, now)
-                sent += 1
-                continue
-            wait = failure.retry_after or min(5.0 * 2 ** min(outgoing.attempts, 10), 3600.0)
-            again = now + timedelta(seconds=wait) if failure.temporary else None
-            self.ports.outbox.postpone(notice.id, again, failure.reason)
-            waiting += 1
-        return sent, waiting
 
 
 def training_environment(job: RetrainingJob, data: Snapshot) -> dict[str, str]:

@@ -12,6 +12,7 @@ from .lifecycle import (
     decide_cancelled,
     decide_data,
     decide_deployment,
+    decide_moved,
     decide_training,
     decide_trouble,
     decide_validation,
@@ -50,8 +51,8 @@ def decide(spec: ModelSpec, rule: Rule, state: ModelState, seen: Seen, now: date
     """
     if phase_of(state) is Phase.ROLLBACK:
         if isinstance(seen, Trouble):
-            return decide_rollback_trouble(seen, now)
-        return decide_rollback(state, cast(ChampionSeen, seen))
+            return decide_rollback_trouble(state, seen, now)
+        return decide_rollback(spec, state, cast(ChampionSeen, seen))
     if state.open_job is None:
         if isinstance(seen, Trouble):
             return decide_blind(spec, rule, state, seen, now)
@@ -71,8 +72,10 @@ def _decide_job(spec: ModelSpec, state: ModelState, job: RetrainingJob, seen: Se
             return decide_training(spec, job, seen, now)
         case ScoresSeen():
             return decide_validation(spec, state, job, seen, now)
-        case ChampionSeen():
+        case ChampionSeen() if phase_of(state) is Phase.DEPLOYMENT:
             return decide_deployment(state, job, seen)
+        case ChampionSeen():
+            return decide_moved(spec, state, seen)
         case NothingSeen() | IdleSeen():
             return decide_approval(spec, state, job, now)
 

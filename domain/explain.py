@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from ..ports.ledger import Entry
@@ -65,12 +65,43 @@ def _told(entry: Entry, data: Mapping[str, Any]) -> Iterator[Moment]:
 
 _Story = tuple[str, list[str]]
 
+_HELD = {
+    "conflict": "the champion alias is not where the ledger says; a person must settle it",
+    "cooldown": "the last job ended too short a time ago",
+    "budget": "the jobs of the day are used up",
+    "for": "the triggers have not said yes for long enough",
+}
+
+
+def held_text(reason: str, until: datetime | None, flapping: bool = False) -> str:
+    """Say why nothing is started though the triggers want it, and until when.
+
+    Args:
+        reason: The reason for suppression; a new one is told by its name alone.
+        until: When it ends by itself; ``None`` when that cannot be said.
+        flapping: Whether the answers change too fast to last.
+    """
+    means = "the triggers change their mind too fast" if flapping and reason == "for" else _HELD.get(reason)
+    because = f"{reason} ({means})" if means else reason
+    return f"{because} until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if until else because
+
 
 def _looked(data: Mapping[str, Any]) -> _Story:
-    verdicts = [
+    told = [
         f"{name}: {verdict['answer']} ({verdict['reason']})" for name, verdict in data["verdicts"].items()
     ]
-    return "Triggers looked at", verdicts
+    if data["suppressed"]:
+        until = datetime.fromisoformat(data["until"]) if data.get("until") else None
+        told.append(f"held back by {held_text(data['suppressed'], until, data.get('flapping', False))}")
+    if data.get("looks"):
+        least = "at least " if data.get("looks_lost") else ""
+        told.append(f"{least}{data['looks']} looks since the one before, {data.get('changes', 0)} changes")
+    return "Triggers looked at", told
+
+
+def _missed(data: Mapping[str, Any]) -> _Story:
+    spent = f"{_minute(data['first'])} to {_minute(data['last'])}"
+    return f"{data['count']} cron slots got no job", [spent, f"missed_slots = {data['policy']}"]
 
 
 def _requested(data: Mapping[str, Any]) -> _Story:
@@ -144,13 +175,11 @@ def _decided(data: Mapping[str, Any]) -> _Story:
 
 
 def _promoting(data: Mapping[str, Any]) -> _Story:
-    return f"Promotion of version {data['version']['version']} begun", [
-        f"in place of {data['expected'] or 'none'}"
-    ]
+    return f"Promotion of version {data['version']['version']} begun", _account(data, data["expected"])
 
 
 def _promoted(data: Mapping[str, Any]) -> _Story:
-    return f"Version {data['version']['version']} serves", []
+    return f"Version {data['version']['version']} serves", _account(data, data["before"])
 
 
 def _stalled(data: Mapping[str, Any]) -> _Story:
@@ -162,14 +191,19 @@ def _closed(data: Mapping[str, Any]) -> _Story:
 
 
 def _rolled_back(data: Mapping[str, Any]) -> _Story:
-    target = data["target"]["version"]
-    return f"Rolled back to version {target}", [
-        f"{data['who']}: {data['why']}" if data["why"] else data["who"]
-    ]
+    return f"Rolled back to version {data['target']['version']}", _account(data, data["withdrawn"])
+
+
+def _account(data: Mapping[str, Any], before: str | None) -> list[str]:
+    """Who moved the champion, why, and under which settings; as far as an older release wrote it down."""
+    who, why, policy = (data.get(name, "") for name in ("who", "why", "policy"))
+    said = f"{who}: {why}" if why else who
+    return [f"in place of {before or 'none'}", said, f"settings {policy[:12]}" if policy else ""]
 
 
 _TELLERS: Mapping[str, Callable[[Mapping[str, Any]], _Story]] = {
     "look.changed": _looked,
+    "slots.missed": _missed,
     "request.start": _requested,
     "job.opened": _opened,
     "run.intended": _submitted,

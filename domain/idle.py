@@ -11,14 +11,17 @@ from typing import Any
 from ..ports.metrics import MetricWindow
 from ..ports.registry import ModelVersion
 from ..ports.values import TimeWindow
+from .looks import changed_look
 from .plan import POLL, RETRY, IdleSeen, Plan, Trouble
 from .schedule import next_slot
 from .sealing import Draft
+from .slots import ScheduleRule
 from .spec import ModelSpec
-from .state import Champion, ModelState
+from .state import SLOT_KEY, Champion, ModelState
+from .suppression import Held, cooldown_end, held_back, signal_answer
 from .trigger_types import TriggerType
-from .triggers import ManualRule, Observations, Rule, ScheduleRule, Situation, is_pending
-from .verdict import Verdict, unknown
+from .triggers import ManualRule, Observations, Rule, Situation, is_pending
+from .verdict import Answer, Verdict, unknown
 
 _JOB_NAMESPACE = uuid.UUID("6c1b3f0e-8f1c-5d0a-9a55-3c1f0c7d2b10")
 
@@ -61,7 +64,7 @@ def decide_idle(spec: ModelSpec, rule: Rule, state: ModelState, seen: IdleSeen, 
         Adoption or conflict of the champion first; then a job for a person's request; then what the
         triggers say.
     """
-    settled = _settle_champion(spec, state, seen.champion)
+    settled = settle_champion(spec, state, seen.champion)
     if settled:
         return Plan(settled)  # look again with the champion known
     situation = situation_of(state, seen.champion, now)
@@ -70,15 +73,21 @@ def decide_idle(spec: ModelSpec, rule: Rule, state: ModelState, seen: IdleSeen, 
     verdict = rule.judge(seen.observations, situation)
     if not verdict.is_yes and is_pending(rule.needs(situation), seen.observations):
         return Plan(look_at=now + POLL)
-    suppressed = _suppression(spec, state, now) if verdict.is_yes else ""
+    answer = signal_answer(rule, verdict, situation)
+    by_signals = answer is Answer.YES
+    held = held_back(spec, state, now, by_signals, seen.exhausted) if verdict.is_yes else None
+    opens = verdict.is_yes and held is None
     verdicts = {leaf.name: _plain(leaf.judge(seen.observations, situation)) for leaf in rule.leaves()}
-    drafts = _changed(state, verdicts, suppressed) + _alarms(spec, state, verdicts, now)
-    if verdict.is_yes and not suppressed:
+    drafts = _missed(state, rule, situation, opens)
+    drafts += changed_look(spec, state, verdicts, answer, held, now, opens)
+    drafts += _alarms(spec, state, verdicts, now)
+    if opens:
         cause = rule.cause(seen.observations, situation)
         slot = _due_slot(rule, situation)
         drafts += (_open_triggered(spec, state, situation, cause, verdict, seen.observations, slot),)
         return Plan(drafts, verdicts=verdicts)
-    return Plan(drafts, None, _next_look(spec, rule, state, now), verdicts, suppressed)
+    look_at = _next_look(spec, rule, state, held, now)
+    return Plan(drafts, None, look_at, verdicts, held.reason if held else "")
 
 
 def decide_blind(spec: ModelSpec, rule: Rule, state: ModelState, trouble: Trouble, now: datetime) -> Plan:
@@ -86,11 +95,23 @@ def decide_blind(spec: ModelSpec, rule: Rule, state: ModelState, trouble: Troubl
     names = [leaf.name for leaf in rule.leaves()] + ([ManualRule.name] if state.start else [])
     verdicts = dict.fromkeys(names, _plain(unknown(trouble.reason)))
     wait = timedelta(seconds=trouble.retry_after) if trouble.retry_after else RETRY
-    return Plan(_changed(state, verdicts, "") + _alarms(spec, state, verdicts, now), look_at=now + wait)
+    changed = changed_look(spec, state, verdicts, Answer.UNKNOWN, None, now)
+    drafts = changed + _alarms(spec, state, verdicts, now)
+    # Looks that see nothing are many, and would push those that did out of the rolling record.
+    return Plan(drafts, look_at=now + wait, verdicts=verdicts if changed else None)
 
 
-def _settle_champion(spec: ModelSpec, state: ModelState, found: ModelVersion | None) -> tuple[Draft, ...]:
-    """Reconcile the alias with the ledger: adopt at first sight, report a foreign move, never overwrite."""
+def settle_champion(spec: ModelSpec, state: ModelState, found: ModelVersion | None) -> tuple[Draft, ...]:
+    """Reconcile the alias with the ledger: adopt at first sight, report a foreign move, never overwrite.
+
+    Args:
+        spec: The model's settings.
+        state: What the ledger knows.
+        found: The version that the alias points at; ``None`` for none.
+
+    Returns:
+        What is to be recorded; nothing when alias and ledger agree, or their disagreement was told.
+    """
     known = state.champion.version if state.champion else None
     if found == known or (found and known and (found.version, found.digest) == (known.version, known.digest)):
         return (Draft("champion.restored", {"version": found}),) if state.conflict else ()
@@ -99,34 +120,19 @@ def _settle_champion(spec: ModelSpec, state: ModelState, found: ModelVersion | N
     accepted = known is None or approved or spec.promotion.on_conflict == "adopt"
     if found is not None and accepted:
         return (Draft("champion.adopted", {"version": found, "before": known and known.version}),)
-    if state.conflict == (label or "none"):
+    return conflict_with(state, label)
+
+
+def conflict_with(state: ModelState, found: str | None) -> tuple[Draft, ...]:
+    """Report that the alias points elsewhere than the ledger says; nothing when that was told.
+
+    Args:
+        state: What the ledger knows.
+        found: Version label that the alias points at; ``None`` for none.
+    """
+    if state.conflict == (found or "none"):
         return ()
-    return (Draft("champion.conflict", {"expected": known and known.version, "found": label}),)
-
-
-def _suppression(spec: ModelSpec, state: ModelState, now: datetime) -> str:
-    """Why nothing is done though the rule says yes; empty when nothing stands against it."""
-    if state.conflict is not None:
-        return "conflict"
-    until, last = cooldown_end(spec, state), state.last_job
-    just_ended = last is not None and last.completed_at == now  # without a cooldown, at most one job a look
-    return "cooldown" if just_ended or (until is not None and now < until) else ""
-
-
-def cooldown_end(spec: ModelSpec, state: ModelState) -> datetime | None:
-    """Until when no job is opened by a trigger; ``None`` before the first job."""
-    last = state.last_job
-    ended = last.completed_at if last else None
-    return ended + timedelta(hours=spec.cooldown_hours) if ended else None
-
-
-def _changed(state: ModelState, verdicts: Mapping[str, Any], suppressed: str) -> tuple[Draft, ...]:
-    """An entry only when an answer, or the reason for doing nothing, is another than before."""
-    before = {name: verdict["answer"] for name, verdict in state.verdicts.items()}
-    after = {name: verdict["answer"] for name, verdict in verdicts.items()}
-    if state.looked_at is not None and before == after and state.suppressed == suppressed:
-        return ()
-    return (Draft("look.changed", {"verdicts": verdicts, "suppressed": suppressed}),)
+    return (Draft("champion.conflict", {"expected": champion_label(state.champion), "found": found}),)
 
 
 def _alarms(
@@ -149,16 +155,16 @@ def _alarms(
     )
 
 
-def _next_look(spec: ModelSpec, rule: Rule, state: ModelState, now: datetime) -> datetime:
-    """The regular look, or a slot or the end of a cooldown before it."""
+def _next_look(spec: ModelSpec, rule: Rule, state: ModelState, held: Held | None, now: datetime) -> datetime:
+    """The regular look, or a slot or the end of what holds back before it."""
     times = [now + timedelta(seconds=spec.check_every_seconds)]
     times += [
         next_slot(leaf.expression, leaf.time_zone, now)
         for leaf in rule.leaves()
         if isinstance(leaf, ScheduleRule)
     ]
-    until = cooldown_end(spec, state)
-    times += [until] if until is not None and until > now else []
+    ends = (cooldown_end(spec, state), held.until if held else None)
+    times += [until for until in ends if until is not None and until > now]
     return min(times)
 
 
@@ -193,15 +199,34 @@ def _open_triggered(
         for seen in observations.values()
         if isinstance(seen, MetricWindow) and seen.value is not None
     }
-    key = f"job:{job_id}" if slot is None else f"slot:{slot.isoformat()}"
+    key = f"job:{job_id}" if slot is None else _slot_key(slot)
     return Draft("job.opened", {**opened, "slot": slot}, key=key)
 
 
 def _due_slot(rule: Rule, situation: Situation) -> datetime | None:
     """The cron slot that a job opened now answers to, whatever its cause; ``None`` when none is due."""
     schedules = (leaf for leaf in rule.leaves() if isinstance(leaf, ScheduleRule))
-    due = [leaf.slot(situation) for leaf in schedules if leaf.judge({}, situation).is_yes]
+    due = [slot for leaf in schedules if (slot := leaf.slot(situation)) is not None]
     return max(due, default=None)
+
+
+def _missed(state: ModelState, rule: Rule, situation: Situation, opens: bool) -> tuple[Draft, ...]:
+    """What is given up: at once where no slot is due any more, else when a job answers the one that is.
+
+    Under the key of its last slot, so that no job can answer that any more.
+    """
+    schedule = next((leaf for leaf in rule.leaves() if isinstance(leaf, ScheduleRule)), None)
+    slot = schedule.slot(situation) if schedule else None
+    gap = schedule.missed(situation) if schedule and (opens or slot is None) else None
+    if schedule is None or gap is None:
+        return ()
+    job_id = job_id_for(state) if opens else None
+    told = {"count": gap.count, "first": gap.first, "last": gap.last, "policy": schedule.missed_slots}
+    return (Draft("slots.missed", {**told, "slot": slot, "job_id": job_id}, key=_slot_key(gap.last)),)
+
+
+def _slot_key(slot: datetime) -> str:
+    return f"{SLOT_KEY}{slot.isoformat()}"
 
 
 def _opening(

@@ -106,6 +106,7 @@ class RetrainingJob:
         candidate: The version it produced; ``None`` before it is known.
         validation: Its validation; ``None`` before.
         decision: What was decided and why; ``None`` before.
+        decision_policy: SHA-256 of the settings under which that was decided; empty before.
         awaiting_until: Until when it waits for a person; ``None`` when it does not wait.
         approval: The person's answer; ``None`` before.
         cancelled_by: Who asked to cancel it; ``None`` when nobody did.
@@ -142,6 +143,7 @@ class RetrainingJob:
     candidate: ModelVersion | None = None
     validation: ValidationResult | None = None
     decision: Decision | None = None
+    decision_policy: str = ""
     awaiting_until: datetime | None = None
     approval: Approval | None = None
     cancelled_by: str | None = None

@@ -8,7 +8,7 @@ from typing import Any
 from ..ports.compute import RunState
 from ..ports.registry import ModelVersion
 from ..ports.values import Pending
-from .idle import champion_label
+from .idle import champion_label, conflict_with, settle_champion
 from .jobs import JobStatus, RetrainingJob
 from .judgement import judge, judge_approval, needs_person
 from .plan import (
@@ -25,7 +25,7 @@ from .plan import (
     Trouble,
 )
 from .promotion import Decision, Outcome
-from .sealing import Draft
+from .sealing import CONTROLLER, Draft
 from .spec import DIRECTIONS, ModelSpec
 from .state import ModelState
 from .validation import validate
@@ -110,7 +110,7 @@ def decide_validation(
         awaited = _about(
             job, "approval.awaited", until=until, numbers=decision.numbers, reason=decision.reason
         )
-        return Plan((validated, awaited), look_at=until)
+        return Plan((validated, awaited), look_at=_meanwhile(spec, now, until))
     return _carry_out(spec, state, job, candidate, decision, (validated,))
 
 
@@ -123,7 +123,7 @@ def decide_approval(spec: ModelSpec, state: ModelState, job: RetrainingJob, now:
         decision = judge_approval(spec, state, job, result, job.approval)
         return _carry_out(spec, state, job, candidate, decision, ())
     if now < job.awaiting_until:
-        return Plan(look_at=job.awaiting_until)
+        return Plan(look_at=_meanwhile(spec, now, job.awaiting_until))
     text = f"nobody approved it within {spec.promotion.approval_days:g} days"
     return Plan((_closed(job, JobStatus.COMPLETED, text),))
 
@@ -135,14 +135,19 @@ def decide_deployment(state: ModelState, job: RetrainingJob, seen: ChampionSeen)
     found = seen.champion.version if seen.champion else None
     expected = champion_label(state.champion)
     if found == candidate.version:
-        done = _about(job, "promotion.done", key=f"promoted:{job.job_id}", version=candidate, before=expected)
+        account = _account(job, job.decision, expected, job.decision_policy)
+        done = _about(job, "promotion.done", key=f"promoted:{job.job_id}", version=candidate, **account)
         text = job.decision.reason if job.decision else ""
         return Plan((done, _closed(job, JobStatus.COMPLETED, text)))
     if found == expected:
         return Plan((), SetChampion(candidate, expected))
-    conflict = Draft("champion.conflict", {"expected": expected, "found": found})
     text = f"deployment failed: somebody moved the champion from version {expected} to {found}"
-    return Plan((conflict, _closed(job, JobStatus.FAILED, text)))
+    return Plan((*conflict_with(state, found), _closed(job, JobStatus.FAILED, text)))
+
+
+def decide_moved(spec: ModelSpec, state: ModelState, seen: ChampionSeen) -> Plan:
+    """The alias was moved while a job is open: say so at once; the job goes on to its own decision."""
+    return Plan(settle_champion(spec, state, seen.champion))
 
 
 def _carry_out(
@@ -164,10 +169,27 @@ def _carry_out(
     if decision.outcome is not Outcome.PROMOTE:
         return Plan((*before, decided, _closed(job, JobStatus.COMPLETED, decision.reason)))
     expected = champion_label(state.champion)
-    intent = _about(
-        job, "promotion.intended", key=f"promotion:{job.job_id}", version=candidate, expected=expected
-    )
+    account = _account(job, decision, expected, spec.digest)
+    key = f"promotion:{job.job_id}"
+    intent = _about(job, "promotion.intended", key=key, version=candidate, expected=expected, **account)
     return Plan((*before, decided, intent), SetChampion(candidate, expected))
+
+
+def _meanwhile(spec: ModelSpec, now: datetime, until: datetime) -> datetime:
+    """While a person is waited for the alias is looked at as often as that of an idle model."""
+    return min(until, now + timedelta(seconds=spec.check_every_seconds))
+
+
+def _account(
+    job: RetrainingJob, decision: Decision | None, before: str | None, policy: str
+) -> dict[str, str | None]:
+    """What every entry of a promotion answers for: who, why, instead of which version, under which policy."""
+    return {
+        "who": job.approval.actor if job.approval else CONTROLLER,
+        "why": decision.reason if decision else "",
+        "before": before,
+        "policy": policy,
+    }
 
 
 def _about(job: RetrainingJob, kind: str, key: str | None = None, **data: Any) -> Draft:

@@ -62,19 +62,28 @@ class Trouble:
         reason: Why, in words.
         temporary: Whether asking again may help.
         retry_after: Seconds to wait at least; ``None`` when nobody said.
+        acting: Whether it was met while acting, and not while looking.
     """
 
     reason: str
     temporary: bool
     retry_after: float | None = None
+    acting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class IdleSeen:
-    """What was seen of an idle model."""
+    """What was seen of an idle model.
+
+    Attributes:
+        champion: Who serves; ``None`` when nobody does.
+        observations: What its rule asked for.
+        exhausted: Which limit across models leaves no job for it; empty when none does.
+    """
 
     champion: ModelVersion | None
     observations: Observations = field(default_factory=dict)
+    exhausted: str = ""
 
 
 @dataclass(frozen=True, slots=True)

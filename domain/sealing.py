@@ -54,17 +54,25 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The first entry of a stream that cannot be trusted.
+    """The first entry of a stream that cannot be trusted; or an anchor that cannot.
 
     Attributes:
-        model: Name of the model.
-        seq: Sequence number where the chain breaks.
+        model: Name of the model; empty when it is an anchor.
+        seq: Sequence number where the chain breaks, or of the first entry that is missing; 0 for an anchor.
         reason: What is wrong, in words.
+        anchor: Number of the anchor that shows it, or that is no good itself; ``None`` when the chain shows
+            it, and for an anchor that cannot be read.
     """
 
     model: str
     seq: int
     reason: str
+    anchor: int | None = None
+
+    def __str__(self) -> str:
+        if self.model:
+            return f"{self.model}: entry {self.seq}: {self.reason}"
+        return f"anchor {self.anchor}: {self.reason}" if self.anchor else f"anchors: {self.reason}"
 
 
 def canonical(value: Any) -> str:

@@ -11,8 +11,9 @@ from ..ports.scorer import ScoringTask
 from .config import TriggerConfig
 from .promotion import POLICIES
 from .sealing import digest_of
+from .slots import ScheduleRule
 from .trigger_types import TriggerType
-from .triggers import CustomRule, DriftRule, ManualRule, PerformanceRule, Rule, ScheduleRule, parse_rule
+from .triggers import CustomRule, DriftRule, ManualRule, PerformanceRule, Rule, parse_rule
 
 ACCURACY_FLOOR = 0.85
 """No classifier below this accuracy is ever promoted. Configuration may raise it, never lower it."""
@@ -80,6 +81,7 @@ class ModelSpec(BaseModel):
 
     Attributes:
         name: Name of the model, in the registry and everywhere else.
+        group: Group of models that share limits; ``None`` for none.
         task: What kind of model it is.
         positive: The class that counts as positive, as text; ``None`` for 1 of 0/1, else ``average``.
         average: How classes are averaged when no positive class is named.
@@ -95,6 +97,10 @@ class ModelSpec(BaseModel):
             evaluation window.
         min_holdout_rows: Fewest labelled rows for a validation.
         cooldown_hours: No triggered job within so many hours of the last job's end.
+        for_hours: How long the triggers must have said yes before they propose a job, over two looks at
+            least; a no begins anew, unknown stops the clock. A cron slot needs no such time.
+        max_jobs_a_day: No triggered job once so many were opened in the calendar day of
+            ``trigger.time_zone``, a person's included; none is unlimited.
         check_every_seconds: How often an idle model is looked at.
         unknown_alarm_hours: A trigger that stays unknown longer is notified, once.
         training: How a candidate is made.
@@ -104,6 +110,7 @@ class ModelSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f/:]+$")
+    group: str | None = None
     task: Literal["classification", "regression"] = "classification"
     positive: str | None = None
     average: Literal["macro", "weighted", "micro"] = "macro"
@@ -118,6 +125,8 @@ class ModelSpec(BaseModel):
     holdout_days: float | None = Field(default=None, gt=0, le=365, allow_inf_nan=False)
     min_holdout_rows: int = Field(default=100, ge=2)
     cooldown_hours: float = Field(default=24.0, ge=0, allow_inf_nan=False)
+    for_hours: float = Field(default=0.0, ge=0, le=8760, allow_inf_nan=False)
+    max_jobs_a_day: int | None = Field(default=None, ge=1)
     check_every_seconds: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
     unknown_alarm_hours: float = Field(default=24.0, gt=0, allow_inf_nan=False)
     training: TrainingSpec
@@ -208,7 +217,13 @@ class ModelSpec(BaseModel):
                 reference=timedelta(days=self.trigger.training_window_days),
                 min_rows=self.min_rows,
             ),
-            "schedule": ScheduleRule(self.trigger.schedule_expression, self.trigger.time_zone),
+            "schedule": ScheduleRule(
+                expression=self.trigger.schedule_expression,
+                time_zone=self.trigger.time_zone,
+                missed_slots=self.trigger.missed_slots,
+                grace=timedelta(minutes=self.trigger.slot_grace_minutes),
+                most=self.trigger.max_missed,
+            ),
             "manual": ManualRule(),
         }
         return rules | {name: CustomRule(name, kind) for name, kind in (custom or {}).items()}

@@ -7,6 +7,7 @@ Entries hold facts, never instructions. Kinds, with what their data says:
     champion.conflict     the alias points elsewhere than the ledger says
     champion.restored     it points where the ledger says again
     look.changed          verdicts of the triggers, or the reason for doing nothing, are others than before
+    slots.missed          cron slots that get no job: how many, which, by what policy
     unknown.lasting       a trigger has been unknown for so long that somebody should know
     request.*             a person's act: start, approve, reject, cancel, rollback, override
     job.opened            a retraining begins: trigger, evidence, windows, policy
@@ -21,8 +22,14 @@ Entries hold facts, never instructions. Kinds, with what their data says:
     job.stalled           a part of the world is away and the job waits; without a reason, that it is back
     job.closed            the end of a job
     rollback.intended     the alias is about to be moved back
+    rollback.stalled      the registry is away and the rollback waits
+    rollback.skipped      the version to go back to cannot serve any more; the next one before it is taken
     rollback.done         it points at the earlier version; the withdrawn one is quarantined
     rollback.failed       it could not be moved back
+
+Each of promotion.intended, promotion.done, rollback.intended and rollback.done says ``who`` decided it (a
+person, or the controller by its policy), ``why``, which version served ``before``, and the ``policy``: the
+digest of the settings under which it was decided. Version 0.1.0 did not write all of them.
 """
 
 from __future__ import annotations
@@ -39,7 +46,11 @@ from .codec import decision_of, snapshot_of, time_of, validation_of, version_of,
 from .jobs import Approval, JobStatus, RetrainingJob
 from .promotion import improvement
 from .sealing import Head, load
+from .steadiness import Steadiness
 from .trigger_types import TriggerType
+
+SLOT_KEY = "slot:"
+"""Entries that settle a cron slot are keyed by it: ``slot:2026-03-01T00:00:00+00:00``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +87,11 @@ class Rollback:
         reason: Why.
         to: Version asked for; ``None`` takes the last one that served before.
         target: Version it was decided to go back to; ``None`` before that was decided.
-        expected: Version that is withdrawn.
+        expected: Version that the alias points at until it is moved; ``None`` for none.
+        policy: SHA-256 of the settings under which that was decided; empty before, and where an older
+            release decided.
+        skipped: Why versions that served cannot serve any more, by version label, in the order of the tries.
+        stalled: Why it waits for the registry; empty when it does not.
     """
 
     actor: str
@@ -84,6 +99,28 @@ class Rollback:
     to: str | None
     target: ModelVersion | None = None
     expected: str | None = None
+    policy: str = ""
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    stalled: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Misses:
+    """Cron slots that got no job.
+
+    Attributes:
+        total: How many ever.
+        count: How many in the last gap.
+        first: The oldest of the last gap.
+        last: The newest of it.
+        policy: ``missed_slots`` as it was then.
+    """
+
+    total: int
+    count: int
+    first: datetime
+    last: datetime
+    policy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +140,12 @@ class ModelState:
         rollback: A waiting or running rollback.
         adopt: Whether a person asked to accept the alias as it is.
         conflict: Version found on the alias against the ledger's; ``None`` when they agree.
-        last_slot: Last cron slot that led to a job.
+        last_slot: Last cron slot that was answered by a job, or given up.
+        missed: Cron slots that got no job; ``None`` when there were none.
         verdicts: Verdicts of the last changed look, by trigger: answer, reason, evidence.
         suppressed: Why the last changed look did nothing though its rule said yes; empty otherwise.
+        suppressed_until: When that ends by itself; ``None`` when it does not, or an older entry did not say.
+        steadiness: Since when the triggers say yes, and whether they flap.
         looked_at: Time of the last changed look.
         unknown_since: Since when each trigger is unknown.
         alarmed: Triggers whose lasting unknown was told.
@@ -124,8 +164,11 @@ class ModelState:
     adopt: bool = False
     conflict: str | None = None
     last_slot: datetime | None = None
+    missed: Misses | None = None
     verdicts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     suppressed: str = ""
+    suppressed_until: datetime | None = None
+    steadiness: Steadiness = field(default_factory=Steadiness)
     looked_at: datetime | None = None
     unknown_since: Mapping[str, datetime] = field(default_factory=dict)
     alarmed: frozenset[str] = frozenset()
@@ -179,8 +222,21 @@ def _apply(state: ModelState, entry: Entry) -> ModelState:
             f"{state.model}: entry {entry.seq} ({entry.kind}, version {entry.v}) is newer than this program; "
             "upgrade autoretrain"
         )
-    state = replace(state, head=Head(entry.chain, entry.seq, entry.hash))
+    state = replace(
+        state, head=Head(entry.chain, entry.seq, entry.hash), last_slot=_last_slot(state.last_slot, entry.key)
+    )
     return step(state, _Line(time_of(entry.at), entry.actor, load(entry.data)))
+
+
+def _last_slot(known: datetime | None, key: str | None) -> datetime | None:
+    """The last slot that a key names. The keys of a stream are unique: so no slot is settled twice.
+
+    Later in the stream is later in time, too, but for a ledger whose clock was set back.
+    """
+    if key is None or not key.startswith(SLOT_KEY):
+        return known
+    slot = datetime.fromisoformat(key.removeprefix(SLOT_KEY))
+    return slot if known is None else max(known, slot)
 
 
 def _with_job(state: ModelState, line: _Line, **changes: Any) -> ModelState:
@@ -216,16 +272,27 @@ def _restored(state: ModelState, line: _Line) -> ModelState:
 
 
 def _looked(state: ModelState, line: _Line) -> ModelState:
-    verdicts = line.data["verdicts"]
-    unknown = [name for name, verdict in verdicts.items() if verdict["answer"] == "unknown"]
+    data = line.data
+    answer, until, flapping = data.get("answer", ""), data.get("until"), data.get("flapping", False)  # 0.1.0
+    unknown = [name for name, verdict in data["verdicts"].items() if verdict["answer"] == "unknown"]
     return replace(
         state,
-        verdicts=verdicts,
-        suppressed=line.data["suppressed"],
+        verdicts=data["verdicts"],
+        suppressed=data["suppressed"],
+        suppressed_until=time_of(until) if until else None,
+        steadiness=state.steadiness.after(line.at, answer, data["suppressed"], flapping),
         looked_at=line.at,
         unknown_since={name: state.unknown_since.get(name, line.at) for name in unknown},
         alarmed=state.alarmed & frozenset(unknown),
     )
+
+
+def _missed(state: ModelState, line: _Line) -> ModelState:
+    data = line.data
+    total = (state.missed.total if state.missed else 0) + data["count"]
+    first, last = time_of(data["first"]), time_of(data["last"])
+    missed = Misses(total, data["count"], first, last, data["policy"])
+    return replace(state, missed=missed)
 
 
 def _alarmed(state: ModelState, line: _Line) -> ModelState:
@@ -288,7 +355,7 @@ def _opened(state: ModelState, line: _Line) -> ModelState:
         jobs={**state.jobs, job.job_id: job},
         verdicts=seen,  # a request that nobody could look at is no longer unknown
         start=None,
-        last_slot=time_of(data["slot"]) if data["slot"] else state.last_slot,
+        steadiness=state.steadiness.from_now_on(),
     )
 
 
@@ -335,7 +402,8 @@ def _awaited(state: ModelState, line: _Line) -> ModelState:
 
 
 def _decided(state: ModelState, line: _Line) -> ModelState:
-    return _with_job(state, line, decision=decision_of(line.data), awaiting_until=None)
+    decision, policy = decision_of(line.data), line.data["policy"]
+    return _with_job(state, line, decision=decision, decision_policy=policy, awaiting_until=None)
 
 
 def _promoting(state: ModelState, line: _Line) -> ModelState:
@@ -368,8 +436,26 @@ def _closed(state: ModelState, line: _Line) -> ModelState:
 
 def _rolling_back(state: ModelState, line: _Line) -> ModelState:
     assert state.rollback is not None  # noqa: S101  (only decided for a request)
-    target = version_of(line.data["target"])
-    return replace(state, rollback=replace(state.rollback, target=target, expected=line.data["expected"]))
+    data = line.data
+    going = replace(
+        state.rollback,
+        target=version_of(data["target"]),
+        expected=data["expected"],
+        policy=data.get("policy", ""),
+        stalled="",
+    )
+    return replace(state, rollback=going)
+
+
+def _rollback_stalled(state: ModelState, line: _Line) -> ModelState:
+    assert state.rollback is not None  # noqa: S101  (only one that goes on can wait)
+    return replace(state, rollback=replace(state.rollback, stalled=line.data["reason"]))
+
+
+def _rollback_skipped(state: ModelState, line: _Line) -> ModelState:
+    assert state.rollback is not None  # noqa: S101  (only a target that was chosen is given up)
+    skipped = {**state.rollback.skipped, line.data["version"]["version"]: line.data["reason"]}
+    return replace(state, rollback=replace(state.rollback, target=None, expected=None, skipped=skipped))
 
 
 def _rolled_back(state: ModelState, line: _Line) -> ModelState:
@@ -399,6 +485,7 @@ _STEPS: Mapping[str, Callable[[ModelState, _Line], ModelState]] = {
     "champion.conflict": _conflict,
     "champion.restored": _restored,
     "look.changed": _looked,
+    "slots.missed": _missed,
     "unknown.lasting": _alarmed,
     "request.start": _start,
     "request.approve": _approved,
@@ -418,6 +505,8 @@ _STEPS: Mapping[str, Callable[[ModelState, _Line], ModelState]] = {
     "job.stalled": _stalled,
     "job.closed": _closed,
     "rollback.intended": _rolling_back,
+    "rollback.stalled": _rollback_stalled,
+    "rollback.skipped": _rollback_skipped,
     "rollback.done": _rolled_back,
     "rollback.failed": _rollback_failed,
 }

@@ -18,7 +18,6 @@ from ..ports.drift import DriftReport
 from ..ports.metrics import MetricQuery, MetricWindow
 from ..ports.registry import ModelVersion
 from ..ports.values import Pending, TimeWindow
-from .schedule import latest_slot
 from .trigger_types import TriggerType
 from .verdict import Verdict, no, unknown, yes
 
@@ -70,7 +69,7 @@ class Situation:
         watched_since: When the model was enrolled; schedules count from here.
         champion: The version that serves; ``None`` when there is none.
         serving_since: When it began to serve; ``None`` when that is unknown (adopted) or there is none.
-        last_slot: Last cron slot that led to a job; ``None`` when none has.
+        last_slot: Last cron slot that was answered by a job, or given up; ``None`` when none was.
         start_requested: Reason of a person's waiting request to start; ``None`` when there is none.
     """
 
@@ -308,33 +307,6 @@ class DriftRule(Rule):
         return no(
             f"no feature's PSI is above {self.threshold:g} (largest {max(usable.values()):.3f})", **evidence
         )
-
-
-@dataclass(frozen=True)
-class ScheduleRule(Rule):
-    """Fires once for the latest cron slot that has passed; slots missed meanwhile are not made up for.
-
-    Attributes:
-        expression: Cron expression of five fields.
-        time_zone: IANA name of its zone.
-    """
-
-    expression: str
-    time_zone: str = "UTC"
-    name = "schedule"
-    type = TriggerType.SCHEDULED
-
-    def slot(self, situation: Situation) -> datetime:
-        """The latest slot that has passed."""
-        return latest_slot(self.expression, self.time_zone, situation.now)
-
-    def judge(self, observations: Observations, situation: Situation) -> Verdict:
-        """Compare the latest slot with the last one that was handled."""
-        slot = self.slot(situation)
-        handled = max(situation.watched_since, situation.last_slot or situation.watched_since)
-        if slot > handled:
-            return yes(f"the slot of {slot:%Y-%m-%d %H:%M} UTC ({self.expression}) is due", slot=slot)
-        return no(f"no slot of {self.expression} since {handled:%Y-%m-%d %H:%M} UTC", slot=slot)
 
 
 @dataclass(frozen=True)

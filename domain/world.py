@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..ports.agenda import Agenda
 from ..ports.compute import Compute, RunState
+from ..ports.credentials import without_credentials
 from ..ports.data import DataSource, Snapshot, SnapshotRequest
 from ..ports.drift import DriftDetector
 from ..ports.errors import AutoRetrainError, LeaseLost, Overtaken, Temporary
 from ..ports.ledger import Ledger
-from ..ports.metrics import MetricQuery, MetricSource
+from ..ports.limits import Limits
+from ..ports.metrics import MetricQuery, MetricSource, MetricWindow
 from ..ports.notifier import Notifier
 from ..ports.observations import Observations
 from ..ports.outbox import Outbox
@@ -26,10 +29,13 @@ from ..ports.scorer import Scorer
 from ..ports.telemetry import Telemetry
 from ..ports.tracking import ExperimentTracker
 from ..ports.values import Pending, TimeWindow
+from .asking import Crew, InTurn, Question
 from .decide import is_cancelled_at_rest
-from .idle import situation_of
+from .idle import settle_champion, situation_of
 from .jobs import RetrainingJob
+from .limits import Ration, exhausted
 from .plan import (
+    RETRY,
     ChampionSeen,
     DataSeen,
     IdleSeen,
@@ -48,6 +54,9 @@ from .triggers import CustomAnswer, CustomQuery, DriftQuery, Missing, Observatio
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
+_WATCHED = frozenset({Phase.DATA, Phase.TRAINING, Phase.VALIDATION, Phase.APPROVAL})
+"""Phases of an open job in which nothing else looks at the champion alias."""
+
 CustomTrigger = Callable[[str], tuple[bool, str]]
 """A trigger of the user's own: called with a model's name, it says whether to retrain it, and why."""
 
@@ -58,6 +67,7 @@ class Ports:
 
     ledger: Ledger
     agenda: Agenda
+    limits: Limits
     outbox: Outbox
     observations: Observations
     metrics: MetricSource
@@ -96,7 +106,9 @@ class World:
         ports: The world.
         fleet: Settings by model name.
         rules: Combined trigger by model name.
+        rations: What the limits across models allow, by model name.
         triggers: The user's own triggers by name.
+        crew: Puts the questions.
     """
 
     def __init__(
@@ -104,16 +116,23 @@ class World:
         ports: Ports,
         fleet: Mapping[str, ModelSpec],
         rules: Mapping[str, Rule],
+        rations: Mapping[str, Ration],
         triggers: Mapping[str, CustomTrigger],
+        crew: Crew | None = None,
     ) -> None:
         self._ports = ports
         self._fleet = fleet
         self._rules = rules
+        self._rations = rations
         self._triggers = triggers
+        self._crew = crew or InTurn()
+        self._watch_from: datetime | None = None  # where the registry was away when we last watched
         self.tally = Tally()
 
+    # -- putting questions --------------------------------------------------------------------------------
+
     def ask(self, part: str, question: Callable[[], _T]) -> _T | Trouble:
-        """Put a question to the world; what goes wrong is an answer, too.
+        """Put a quick question to the world; what goes wrong is an answer, too.
 
         Args:
             part: The part of the world, for counting errors.
@@ -126,79 +145,163 @@ class World:
             Overtaken: Passed on, since they are about the ledger and not about the world.
             LeaseLost: Likewise.
         """
-        try:
-            return question()
-        except (Overtaken, LeaseLost):
-            raise
-        except AutoRetrainError as error:
+        answer = _guarded(part, question)
+        if isinstance(answer, Trouble):
             self.tally.errors[part] += 1
-            return Trouble(str(error), isinstance(error, Temporary), getattr(error, "retry_after", None))
-        except Exception as error:  # one adapter's fault must not stop the other models
-            _log.exception("unexpected error (%s)", part)
-            self.tally.errors[part] += 1
-            return Trouble(f"unexpected {type(error).__name__}: {error}", temporary=True)
+        return answer
 
-    def look(self, states: Iterable[ModelState], now: datetime) -> dict[str, Seen]:
+    def put(self, questions: Sequence[Question]) -> Mapping[Hashable, Any]:
+        """Put questions that may take long, side by side, and count the troubles that they met.
+
+        Returns:
+            Answers by key; a key is absent as long as its answer is on the way.
+        """
+        answers = self._crew.put([replace(each, ask=partial(_answered, each)) for each in questions])
+        for question in questions:
+            met = {id(found) for key in question.keys if isinstance(found := answers.get(key), Trouble)}
+            if met:
+                self.tally.errors[question.part] += len(met)
+        return answers
+
+    def ask_in_time(self, part: str, key: Hashable, question: Callable[[], _T]) -> _T | Trouble | Pending:
+        """Put a question that may take long; ``Pending`` as long as its answer is on the way."""
+        answers = self.put([Question(part, (key,), lambda _: {key: question()})])
+        answer: _T | Trouble | Pending = answers.get(key, _AWAITED)
+        return answer
+
+    # -- looking ------------------------------------------------------------------------------------------
+
+    def look(
+        self, states: Iterable[ModelState], now: datetime, watch: bool = True
+    ) -> dict[str, Seen | Pending]:
         """Look at the world as each state needs it; idle models are read together.
 
         Args:
             states: States of different models.
             now: Time of the look.
+            watch: Whether to look at the aliases of models with an open job, too: a move is seen then, in
+                place of what the job waits for.
 
         Returns:
-            What was seen, by model.
+            What was seen, by model; ``Pending`` where the world takes its time.
         """
-        seen: dict[str, Seen] = {}
-        idle = []
-        for state in states:
-            if phase_of(state) is Phase.IDLE:
-                idle.append(state)
-            else:
-                seen[state.model] = self.ask(phase_of(state).value, partial(self._job, state))
-        return {**seen, **self.look_at_idle(idle, now)}
+        states = list(states)
+        idle = [state for state in states if phase_of(state) is Phase.IDLE]
+        busy = [state for state in states if phase_of(state) is not Phase.IDLE]
+        watched = self._watched(busy, now) if watch else []
+        answers = self.put([*self._champions_question([*idle, *watched]), *map(self._job_question, busy)])
+        seen = {state.model: answers.get(_key("job", state), _AWAITED) for state in busy}
+        strays = self._strays(watched, answers, now)
+        return {**seen, **strays, **self._look_at_idle(idle, answers, now, self._own_rules(idle))}
+
+    def _watched(self, states: list[ModelState], now: datetime) -> list[ModelState]:
+        """Models with an open job whose alias is looked at as well.
+
+        A job needs no registry while it trains: one that is away is left alone for a while.
+        """
+        resting = self._watch_from is not None and now < self._watch_from
+        return [] if resting else [state for state in states if phase_of(state) in _WATCHED]
+
+    def _strays(
+        self, states: list[ModelState], answers: Mapping[Hashable, Any], now: datetime
+    ) -> dict[str, ChampionSeen]:
+        """Aliases of models with an open job that are not where the ledger has them."""
+        found = {state.model: answers.get(_key("champion", state), _AWAITED) for state in states}
+        away = any(isinstance(answer, Trouble) and answer.temporary for answer in found.values())
+        self._watch_from = now + RETRY if away else self._watch_from
+        known = [state for state in states if not isinstance(found[state.model], Trouble | Pending)]
+        return {
+            state.model: ChampionSeen(found[state.model])
+            for state in known
+            if settle_champion(self._fleet[state.model], state, found[state.model])
+        }
 
     def look_at_idle(
-        self, states: list[ModelState], now: datetime, rules: Mapping[str, Rule] | None = None
-    ) -> dict[str, IdleSeen | Trouble]:
+        self, states: list[ModelState], now: datetime, rules: Mapping[str, Rule]
+    ) -> dict[str, IdleSeen | Trouble | Pending]:
         """Read champions, metrics and drift of idle models: one call a port where the port takes many.
 
         Args:
             states: States of different models.
             now: Time of the look.
-            rules: What to read for, by model; ``None`` takes each model's own rule.
+            rules: What to read for, by model.
 
         Returns:
             What was seen, by model.
         """
-        if not states:
-            return {}
-        names = [state.model for state in states]
-        answered = self._champions(names)
-        blind = {name: answer for name, answer in answered.items() if isinstance(answer, Trouble)}
-        champions = {name: answer for name, answer in answered.items() if not isinstance(answer, Trouble)}
+        return self._look_at_idle(states, self.put(self._champions_question(states)), now, rules)
+
+    def _own_rules(self, states: list[ModelState]) -> Mapping[str, Rule]:
+        """Rules to read for; none where a person has asked for a job, since no trigger matters then."""
+        return {state.model: self._rules[state.model] for state in states if state.start is None}
+
+    def _look_at_idle(
+        self,
+        states: list[ModelState],
+        champions: Mapping[Hashable, Any],
+        now: datetime,
+        rules: Mapping[str, Rule],
+    ) -> dict[str, IdleSeen | Trouble | Pending]:
+        who = {state.model: champions.get(_key("champion", state), _AWAITED) for state in states}
+        blind = {model: answer for model, answer in who.items() if isinstance(answer, Trouble | Pending)}
         states = [state for state in states if state.model not in blind]
-        asked = rules or {s.model: self._rules[s.model] for s in states if s.start is None}
-        needs = {s.model: _needs(asked.get(s.model), s, champions.get(s.model), now) for s in states}
-        every = [query for queries in needs.values() for query in queries]
-        metrics = self._read_metrics([query for query in every if isinstance(query, MetricQuery)])
-        answers: dict[Query, Observation] = {
-            query: metrics[query] if isinstance(query, MetricQuery) else self._observe(query)
-            for query in every
+        needs = {
+            state.model: rules[state.model].needs(situation_of(state, who[state.model], now))
+            if state.model in rules
+            else ()
+            for state in states
         }
+        observed = self._observed(states, needs)
+        spent = self.exhausted(states, now)
         looked = {
-            model: IdleSeen(champions.get(model), {query: answers[query] for query in queries})
+            model: IdleSeen(who[model], {query: observed[query] for query in queries}, spent.get(model, ""))
             for model, queries in needs.items()
         }
         return {**looked, **blind}
 
+    def exhausted(self, states: list[ModelState], now: datetime) -> dict[str, str]:
+        """Which limit across models leaves no job today, by model; empty where none does.
+
+        Args:
+            states: States of different models.
+            now: Time of the look.
+        """
+        units = {
+            state.model: self._rations[state.model].jobs_on(now) for state in states if state.start is None
+        }
+        every = list(dict.fromkeys(unit for each in units.values() for unit in each))
+        if not every:
+            return {}
+        used = dict(zip(every, self._ports.limits.used(every), strict=True))
+        return {model: exhausted(each, [used[unit] for unit in each]) for model, each in units.items()}
+
+    # -- champions ----------------------------------------------------------------------------------------
+
+    def _champions_question(self, states: Sequence[ModelState]) -> list[Question]:
+        models = {_key("champion", state): state.model for state in states}
+        if not models:
+            return []
+
+        def ask(keys: tuple[Hashable, ...]) -> Mapping[Hashable, Any]:
+            found = self._champions([models[key] for key in keys])
+            return {key: found.get(models[key]) for key in keys}
+
+        return [Question("registry", tuple(models), ask)]
+
     def _champions(self, names: list[str]) -> Mapping[str, ModelVersion | Trouble]:
         """Who serves, by model; one that cannot be read for good must not cost the others their look."""
-        found = self.ask("registry", lambda: self._ports.registry.champions(names))
+        found = _guarded("registry", lambda: self._ports.registry.champions(names))
         if not isinstance(found, Trouble):
             return found
         if found.temporary or len(names) == 1:
             return {name: found for name in names}  # noqa: C420  (mypy cannot infer fromkeys here)
         return {name: answer for each in names for name, answer in self._champions([each]).items()}
+
+    # -- open jobs ----------------------------------------------------------------------------------------
+
+    def _job_question(self, state: ModelState) -> Question:
+        key = _key("job", state)
+        return Question(phase_of(state).value, (key,), lambda _: {key: self._job(state)})
 
     def _job(self, state: ModelState) -> Seen:
         phase, job = phase_of(state), state.open_job
@@ -234,25 +337,44 @@ class World:
         self._ports.tracker.annotate(candidate, metrics, {"autoretrain.holdout_sha256": holdout.sha256})
         return ScoresSeen(scores)
 
-    def _read_metrics(self, queries: list[MetricQuery]) -> Mapping[MetricQuery, Observation]:
-        if not queries:
-            return {}
-        answers = self.ask(
-            "metrics", lambda: dict(zip(queries, self._ports.metrics.read(queries), strict=True))
-        )
-        if isinstance(answers, Trouble):
-            return {query: Missing(answers.reason) for query in queries}
-        for query, answer in answers.items():
+    # -- observations -------------------------------------------------------------------------------------
+
+    def _observed(
+        self, states: Sequence[ModelState], needs: Mapping[str, tuple[Query, ...]]
+    ) -> dict[Query, Observation]:
+        """Observations by query: all metrics in one call, comparisons and own triggers side by side."""
+        keys = {query: _query_key(query, state) for state in states for query in needs[state.model]}
+        metrics = {query: key for query, key in keys.items() if isinstance(query, MetricQuery)}
+        questions = [self._metrics_question(metrics)] if metrics else []
+        questions += [
+            self._question(query, key) for query, key in keys.items() if not isinstance(query, MetricQuery)
+        ]
+        answers = self.put(questions)
+        return {query: self._observation(query, answers.get(key, _AWAITED)) for query, key in keys.items()}
+
+    def _observation(self, query: Query, answer: Any) -> Observation:
+        if isinstance(answer, Trouble):
+            return Missing(answer.reason)
+        if isinstance(query, MetricQuery) and isinstance(answer, MetricWindow):
             if answer.value is not None:
                 self.tally.metrics[query.model, query.metric] = answer.value
-        return dict(answers.items())
+            return replace(answer, query=query)  # one that came late was asked a moment earlier
+        observation: Observation = answer
+        return observation
 
-    def _observe(self, query: DriftQuery | CustomQuery) -> Observation:
+    def _metrics_question(self, keys: Mapping[MetricQuery, Hashable]) -> Question:
+        queries = {key: query for query, key in keys.items()}
+
+        def ask(keys: tuple[Hashable, ...]) -> Mapping[Hashable, Any]:
+            windows = self._ports.metrics.read([queries[key] for key in keys])
+            return dict(zip(keys, windows, strict=True))
+
+        return Question("metrics", tuple(queries), ask)
+
+    def _question(self, query: DriftQuery | CustomQuery, key: Hashable) -> Question:
         if isinstance(query, CustomQuery):
-            said = self.ask(query.name, lambda: self._asked(query))
-            return Missing(said.reason) if isinstance(said, Trouble) else said
-        compared = self.ask("drift", lambda: self._compare(query))
-        return Missing(compared.reason) if isinstance(compared, Trouble) else compared
+            return Question(query.name, (key,), lambda _: {key: self._asked(query)})
+        return Question("drift", (key,), lambda _: {key: self._compare(query)})
 
     def _asked(self, query: CustomQuery) -> CustomAnswer:
         fired, reason = self._triggers[query.name](query.model)
@@ -270,8 +392,38 @@ class World:
         return self._ports.data.snapshot(SnapshotRequest(model, window, labelled))
 
 
-def _needs(
-    rule: Rule | None, state: ModelState, champion: ModelVersion | None, now: datetime
-) -> tuple[Query, ...]:
-    """What to read; nothing where a person has asked for a job, since no trigger matters then."""
-    return () if rule is None else rule.needs(situation_of(state, champion, now))
+_AWAITED = Pending("the answer is on its way")
+
+
+def _key(what: str, state: ModelState, *more: str) -> Hashable:
+    """Identity of a question about a state, so that no answer is used for another state."""
+    return (what, state.model, state.head.seq, *more)
+
+
+def _query_key(query: Query, state: ModelState) -> Hashable:
+    match query:
+        case MetricQuery():
+            return _key("metric", state, query.metric)
+        case DriftQuery():
+            return _key("drift", state)
+        case CustomQuery():
+            return _key("own", state, query.name)
+
+
+def _answered(question: Question, keys: tuple[Hashable, ...]) -> Mapping[Hashable, Any]:
+    """Answers of a question; trouble that it met is the answer to all of its keys."""
+    answers = _guarded(question.part, lambda: question.ask(keys))
+    return {key: answers for key in keys} if isinstance(answers, Trouble) else answers  # noqa: C420
+
+
+def _guarded(part: str, question: Callable[[], _T]) -> _T | Trouble:
+    try:
+        return question()
+    except (Overtaken, LeaseLost):
+        raise
+    except AutoRetrainError as error:
+        return Trouble(str(error), isinstance(error, Temporary), getattr(error, "retry_after", None))
+    except Exception as error:  # one adapter's fault must not stop the other models
+        _log.error("unexpected error (%s)\n%s", part, without_credentials(traceback.format_exc()))
+        text = without_credentials(f"unexpected {type(error).__name__}: {error}")
+        return Trouble(text, temporary=True)

@@ -17,6 +17,8 @@ from typing import Any
 from dependency_injector import containers, providers
 
 from ..domain.world import Ports
+from ..ports.anchors import AnchorKeeper
+from ..ports.compute import Limits
 from ..ports.data import DataSource
 from ..ports.errors import ConfigurationError, Problem
 from ..ports.metrics import MetricSource
@@ -58,6 +60,7 @@ def _compute(settings: Settings) -> Any:
         grace_seconds=compute.grace_seconds,
         base=settings.base,
         withheld=SECRET_VARIABLES,
+        sandbox=settings.predictions.sandbox,
     )
 
 
@@ -79,6 +82,7 @@ def _registry(settings: Settings) -> Any:
         settings.tracking_uri,
         experiment=settings.mlflow.experiment,
         cache=settings.state_dir / "artefact-cache",
+        most_bytes=settings.mlflow.max_artifact_mb << 20,
     )
 
 
@@ -94,7 +98,23 @@ def _predictor(settings: Settings, compute: Any, registry: Any) -> Predictor:
     from ..adapters.predictor_runs import RunPredictor
 
     fetch = getattr(registry, "fetch", None)  # no part of the port: a registry of the user's own may lack it
-    return RunPredictor(compute, settings.state_dir / "predictions", fetch=fetch, python=sys.executable)
+    predictions = settings.predictions
+    return RunPredictor(
+        compute,
+        settings.state_dir / "predictions",
+        fetch=fetch,
+        python=sys.executable,
+        deadline_seconds=predictions.deadline_seconds,
+        limits=Limits(
+            memory_bytes=predictions.memory_mb << 20,
+            cpu_seconds=predictions.cpu_seconds,
+            processes=predictions.processes,
+            output_bytes=predictions.output_mb << 20,
+        ),
+        readable=[str((settings.base / path).absolute()) for path in predictions.readable],
+        hidden=[str(settings.base.absolute()), str(settings.state_dir)],
+        most_bytes=settings.mlflow.max_artifact_mb << 20,
+    )
 
 
 def _scorer() -> Scorer:
@@ -115,14 +135,18 @@ def _prometheus(settings: Settings, secrets: Secrets) -> MetricSource:
 
     prometheus = settings.prometheus
     token = secrets.prometheus_token
-    return PrometheusMetrics(
-        prometheus.url,
-        {name: PrometheusQuery(query.expression, query.count) for name, query in prometheus.queries.items()},
-        model_label=prometheus.model_label,
-        step_seconds=prometheus.step_seconds,
-        timeout=prometheus.timeout_seconds,
-        headers={"Authorization": f"Bearer {token.get_secret_value()}"} if token else None,
-    )
+    queries = {name: PrometheusQuery(one.expression, one.count) for name, one in prometheus.queries.items()}
+    try:
+        return PrometheusMetrics(
+            prometheus.url,
+            queries,
+            model_label=prometheus.model_label,
+            step_seconds=prometheus.step_seconds,
+            timeout=prometheus.timeout_seconds,
+            headers={"Authorization": f"Bearer {token.get_secret_value()}"} if token else None,
+        )
+    except ValueError as error:  # all but the token was checked with the settings
+        raise ConfigurationError([Problem("AUTORETRAIN_PROMETHEUS_TOKEN", "", str(error))]) from None
 
 
 def _evidently(settings: Settings, compute: Any) -> Any:
@@ -155,6 +179,30 @@ def _telemetry() -> Any:
     return PrometheusTelemetry()
 
 
+def _file_anchors(settings: Settings) -> AnchorKeeper:
+    from ..adapters.anchors_file import FileAnchors
+
+    return FileAnchors(settings.located(settings.audit.path or ""))
+
+
+def _mlflow_anchors(settings: Settings) -> AnchorKeeper:
+    from ..adapters.anchors_mlflow import MlflowAnchors
+
+    return MlflowAnchors(settings.tracking_uri, experiment=settings.audit.experiment)
+
+
+def _command_anchors(settings: Settings) -> AnchorKeeper:
+    from ..adapters.anchors_command import CommandAnchors
+
+    return CommandAnchors(
+        settings.audit.command,
+        settings.state_dir / "anchors.jsonl",
+        directory=settings.base,
+        timeout=settings.audit.timeout_seconds,
+        withheld=SECRET_VARIABLES,
+    )
+
+
 PORTS = tuple(field.name for field in fields(Ports))
 """Names under which a port can be replaced."""
 
@@ -167,9 +215,13 @@ class Container(containers.DeclarativeContainer):
 
     ledger = providers.Singleton(_ledger, settings, secrets)
     agenda = providers.Singleton(lambda ledger: ledger, ledger)
+    limits = providers.Singleton(lambda ledger: ledger, ledger)
     outbox = providers.Singleton(lambda ledger: ledger, ledger)
     observations = providers.Singleton(_observations, settings, secrets)
-    compute = providers.Singleton(_compute, settings)
+    compute = providers.Selector(
+        providers.Callable(lambda settings: settings.adapters.compute, settings),
+        subprocess=providers.Singleton(_compute, settings),
+    )
     data = providers.Singleton(_data, settings)
     registry = providers.Singleton(_registry, settings)
     tracker = providers.Singleton(_tracker, settings)
@@ -190,6 +242,13 @@ class Container(containers.DeclarativeContainer):
         slack=providers.Singleton(_slack, secrets),
     )
     telemetry = providers.Singleton(_telemetry)
+    anchors = providers.Selector(
+        providers.Callable(lambda settings: settings.audit.keeper, settings),
+        none=providers.Object(None),
+        file=providers.Singleton(_file_anchors, settings),
+        mlflow=providers.Singleton(_mlflow_anchors, settings),
+        command=providers.Singleton(_command_anchors, settings),
+    )
 
 
 def holder_name(kind: str) -> str:
@@ -204,7 +263,7 @@ def build_ports(settings: Settings, replacements: Mapping[str, Any]) -> Ports:
 
     Args:
         settings: Checked settings.
-        replacements: Objects by port name; a ledger that is also agenda and outbox replaces all three.
+        replacements: Objects by port name; a ledger that is also agenda, limits and outbox replaces all four.
 
     Returns:
         The ports.
@@ -222,8 +281,14 @@ def build_ports(settings: Settings, replacements: Mapping[str, Any]) -> Ports:
     return Ports(**{name: container.providers[name]() for name in PORTS})
 
 
+def build_keeper(settings: Settings) -> AnchorKeeper | None:
+    """Build the keeper of anchors; ``None`` where the settings keep none. The loop does not know of it."""
+    keeper: AnchorKeeper | None = Container(settings=settings, secrets=Secrets()).anchors()
+    return keeper
+
+
 def _with_ledger(replacements: Mapping[str, Any]) -> dict[str, Any]:
     ledger = replacements.get("ledger")
-    both = {"agenda": "claim", "outbox": "delivered"}
-    same = {name: ledger for name, method in both.items() if hasattr(ledger, method)}
+    others = {"agenda": "claim", "limits": "used", "outbox": "delivered"}
+    same = {name: ledger for name, method in others.items() if hasattr(ledger, method)}
     return {**same, **replacements}

@@ -7,22 +7,34 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from ..adapters.anchors_command import CommandAnchors
+from ..adapters.sandbox import REMEDY, find_sandbox
+from ..domain.anchors import Anchor
 from ..domain.idle import windows_of
 from ..domain.spec import TrainingSpec
+from ..ports.anchors import AnchorKeeper
 from ..ports.data import SnapshotRequest
-from ..ports.errors import AutoRetrainError, ConfigurationError, Refused
+from ..ports.errors import AutoRetrainError, ConfigurationError, Permanent, Refused
 from ..ports.metrics import MetricQuery
+from ..ports.outbox import Backlog, Outgoing
 from ..ports.values import TimeWindow
+from .anchor_keys import read_signer
+from .anchoring import latest_anchor
+from .audit import chains_alone
+from .audit import examine as examine_audit
 from .pipeline import AutoRetrainPipeline
 from .service import exclusive
 from .settings import Settings, load_settings
 
 _LEAST_FREE_BYTES = 1 << 30
+_FAR_AHEAD = datetime(9999, 12, 31, tzinfo=UTC)
+_MANY = 1000
+_TAMPERED = "restore the ledger from a backup, and find out who changed it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +118,7 @@ def _extras(settings: Settings) -> Iterator[Finding]:
     asks_drift = any(leaf.name == "drift" for rule in rules for leaf in rule.leaves())
     needed = [("mlflow", "mlflow"), ("sklearn", "scoring"), ("pyarrow", "scoring")]
     needed += [("evidently", "drift")] if asks_drift else []
+    needed += [("cryptography", "anchor")] if settings.audit.keeper != "none" else []
     needed += [("slack_sdk", "slack")] if settings.adapters.notifier == "slack" else []
     needed += [("psycopg", "postgres")] if settings.ledger.store == "postgres" else []
     missing = [(library, extra) for library, extra in needed if find_spec(library) is None]
@@ -118,12 +131,9 @@ def _extras(settings: Settings) -> Iterator[Finding]:
 
 def _ledger(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
     models = pipeline.ports.ledger.models()
-    faults = pipeline.verify_audit()
+    faults = examine_audit(pipeline.ports.ledger, chains_alone()).faults
     for fault in faults:
-        text = f"{fault.model}: entry {fault.seq}: {fault.reason}"
-        yield Finding(
-            "ledger", "problem", text, "restore the ledger from a backup, and find out who changed it"
-        )
+        yield Finding("ledger", "problem", str(fault), _TAMPERED)
     if not faults:
         place = getattr(pipeline.ports.ledger, "place", "of your own")
         yield _ok("ledger", f"{place}: {len(models)} streams, all whole")
@@ -131,13 +141,65 @@ def _ledger(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
         yield Finding("ledger", "warning", weakness, "change the settings of the server, or name another one")
 
 
-def _notices(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
-    dead = pipeline.ports.outbox.dead_letters()
-    if not dead:
-        yield _ok("notices", f"sent by {pipeline.settings.adapters.notifier}, none was given up")
+def _anchors(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    """Whether anchors are made and kept, and what they show beyond the chains."""
+    keeper = pipeline.anchor_keeper
+    if keeper is None:
+        yield _ok("anchors", "none are made; with audit.keeper, a ledger that was cut or rewritten is found")
         return
-    text = f"{len(dead)} were given up, the last one ({dead[-1].notice.title}): {dead[-1].error}"
-    yield Finding("notices", "warning", text, "check adapters.notifier and its secret in the environment")
+    read_signer(pipeline.settings)
+    latest = latest_anchor(keeper)
+    if latest is None:
+        yield Finding("anchors", "warning", "none is kept yet", "make the first: autoretrain audit anchor")
+        return
+    findings = [*_late(pipeline, keeper, latest), *_shown_by_anchors(pipeline)]
+    yield from findings or [_ok("anchors", f"the latest is {latest.label}, and the ledger is as it knows it")]
+
+
+def _late(pipeline: AutoRetrainPipeline, keeper: AnchorKeeper, latest: Anchor) -> Iterator[Finding]:
+    audit = pipeline.settings.audit
+    waiting = len(keeper.waiting()) if isinstance(keeper, CommandAnchors) else 0
+    if waiting:
+        text = f"{waiting} of them not taken by {audit.command[0]} yet"
+        yield Finding("anchors", "warning", text, "hand them over now: autoretrain audit anchor")
+    if datetime.now(UTC) - datetime.fromisoformat(latest.at) > 2 * timedelta(hours=audit.every_hours):
+        text = f"the latest is {latest.label}, and one is due every {audit.every_hours:g} h"
+        yield Finding("anchors", "warning", text, "let autoretrain run; its log and /healthz say what fails")
+
+
+def _shown_by_anchors(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    for fault in pipeline.verify_audit():
+        if fault.anchor is not None or not fault.model:
+            yield Finding("anchors", "problem", str(fault), _TAMPERED)
+
+
+def _notices(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    outbox, how = pipeline.ports.outbox, pipeline.settings.adapters.notifier
+    backlog = outbox.counts()
+    if not backlog.waiting and not backlog.dead:
+        yield _ok("notices", f"sent by {how}, none waits and none was given up")
+    if dead := outbox.dead_letters():
+        oldest, last = f"{dead[0].notice.at:%Y-%m-%d %H:%M} UTC", dead[-1]
+        text = (
+            f"{len(dead)} given up, the oldest of {oldest}, the last one ({last.notice.title}): {last.error}"
+        )
+        fix = (
+            "check adapters.notifier and its secret in the environment, then autoretrain notices resend --all"
+        )
+        yield Finding("notices", "warning", text, fix)
+    if backlog.waiting:
+        yield _waiting_notices(backlog, outbox.due(_FAR_AHEAD, limit=_MANY))
+
+
+def _waiting_notices(backlog: Backlog, waiting: Sequence[Outgoing]) -> Finding:
+    """What waits is no news, unless sending it has failed."""
+    since = f"{backlog.oldest_waiting:%Y-%m-%d %H:%M} UTC" if backlog.oldest_waiting else "now"
+    text = f"{backlog.waiting} waiting, the oldest since {since}"
+    errors = [outgoing.error for outgoing in waiting if outgoing.error]
+    if not errors:
+        return _ok("notices", text)
+    fix = "they are tried again by themselves, and lose nothing; see: autoretrain notices"
+    return Finding("notices", "warning", f"{text}: {errors[0]}", fix)
 
 
 def _registry(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
@@ -214,6 +276,25 @@ def _program(about: str, base: Path, training: TrainingSpec) -> Finding:
     return _ok(about, f"runs {found}")
 
 
+def _sandbox(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    """Say what runs of a model's own code are kept from here."""
+    about, wanted = "predictions", pipeline.settings.predictions
+    for path in wanted.readable:
+        if not (pipeline.settings.base / path).exists():
+            yield Finding(about, "problem", f"there is no {path}", "correct predictions.readable")
+    try:
+        sandbox = find_sandbox(wanted.sandbox)
+    except Permanent as refused:
+        yield Finding(about, "problem", str(refused), 'or set predictions.sandbox = "auto"')
+        return
+    text = f"runs of models: {sandbox.words}"
+    if sandbox.open:
+        fix = 'set predictions.sandbox = "auto"' if wanted.sandbox == "none" else REMEDY
+        yield Finding(about, "warning", text, fix)
+    else:
+        yield _ok(about, text)
+
+
 def _controller(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
     running: Sequence[str] = getattr(pipeline.ports.ledger, "controllers", list)()
     if running:
@@ -230,10 +311,12 @@ def _controller(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
 
 _CHECKS: dict[str, Check] = {
     "ledger": _ledger,
+    "anchors": _anchors,
     "notices": _notices,
     "mlflow": _registry,
     "metrics": _metrics,
     "data": _data,
     "training": _training,
+    "predictions": _sandbox,
     "controller": _controller,
 }

@@ -5,28 +5,34 @@ from __future__ import annotations
 import getpass
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..domain import requests
+from ..domain.anchors import Anchor
 from ..domain.config import TriggerConfig
 from ..domain.explain import Moment, timeline
 from ..domain.jobs import RetrainingJob
-from ..domain.sealing import Fault, canonical, verify
+from ..domain.sealing import Fault, canonical, load
 from ..domain.state import ModelState
+from ..domain.suppression import Held
 from ..domain.validation import ValidationResult
 from ..domain.verdict import Verdict
+from ..ports.anchors import AnchorKeeper
 from ..ports.errors import (
     ConfigurationError,
     Problem,
     Refused,
+    Temporary,
     UnknownJob,
 )
 from ..ports.telemetry import TickReport
 from ..ports.values import Pending
+from .audit import chains_alone, examine
 from .session import Session, until
 from .settings import Settings, check_rules, load_settings
+from .side_by_side import SideBySide
 from .triggers import (
     DataDriftTrigger,
     ManualTrigger,
@@ -36,7 +42,7 @@ from .triggers import (
 )
 
 if TYPE_CHECKING:
-    pass
+    from .anchoring import Anchoring
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -55,9 +61,12 @@ class AutoRetrainPipeline:
         triggers: Your own triggers, asked for every model.
         clock: The time, as an aware datetime; ``None`` takes the system's.
         actor: Who asks; recorded with every request. ``None`` takes the user's name.
-        kind: What this process is, for the lease (``library``, ``run``).
+        kind: What this process is, for its leases (``library``, ``run``).
+        patient: Whether a call waits for slow parts of the world. A loop does not: what takes longer than
+            ``controller.patience_seconds`` is taken up by a later tick, and delays no other model.
         **ports: Replacements by port name (``metrics=…``, ``ledger=…``; ``container.PORTS`` lists them). A
-            ledger that is also agenda and outbox, as ours are, replaces all three.
+            ledger that is also agenda, limits and outbox, as ours are, replaces all four. ``anchors=…``
+            replaces the keeper of anchors.
 
     Raises:
         ConfigurationError: Settings that cannot be used; every problem at once.
@@ -72,18 +81,27 @@ class AutoRetrainPipeline:
         clock: Callable[[], datetime] | None = None,
         actor: str | None = None,
         kind: str = "library",
+        patient: bool = True,
         **ports: Any,
     ) -> None:
-        from .container import build_ports, holder_name
+        from .container import build_keeper, build_ports, holder_name
 
         self.settings = settings if isinstance(settings, Settings) else load_settings(settings)
         self.config = config or TriggerConfig()
         self._actor = actor or getpass.getuser()
         self._own = {trigger.name: trigger for trigger in triggers}
         check_rules(self.settings, {name: t.get_trigger_type() for name, t in self._own.items()})
+        self.anchor_keeper: AnchorKeeper | None = ports.pop("anchors", None) or build_keeper(self.settings)
         self.ports = build_ports(self.settings, ports)
+        self._clock = clock or (lambda: datetime.now(UTC))
         self._session = Session(
-            self.settings, self.ports, self._own, clock, holder_name(kind), _explicit(self.config)
+            self.settings,
+            self.ports,
+            self._own,
+            self._clock,
+            holder_name(kind),
+            _explicit(self.config),
+            crew=None if patient else SideBySide(self.settings.controller.patience_seconds),
         )
 
     # -- triggers -----------------------------------------------------------------------------------------
@@ -175,6 +193,22 @@ class AutoRetrainPipeline:
             return None if isinstance(verdict, Pending) else verdict
 
         return until(look, timeout, f"the verdict on {model_name}")
+
+    def held_back(self, model_name: str, verdict: Verdict | None = None) -> Held | None:
+        """Say why no job would be opened now though the triggers want one, and until when.
+
+        Args:
+            model_name: Name of the model.
+            verdict: What ``judge`` returned; ``None`` judges now.
+
+        Returns:
+            The reason: ``open job``, ``conflict``, ``cooldown``, ``budget`` or ``for``. ``None`` when nothing
+            stands in the way, or the triggers want none.
+
+        Raises:
+            UnknownModel: The settings have no such model.
+        """
+        return self._session.held_back(model_name, self.judge(model_name) if verdict is None else verdict)
 
     # -- jobs ---------------------------------------------------------------------------------------------
 
@@ -361,7 +395,7 @@ class AutoRetrainPipeline:
             Refused: There is nothing to go back to, or the alias could not be moved.
             Temporary: It took longer; the rollback goes on.
         """
-        before = self._session.state(model_name).withdrawn_at
+        before = self._session.state(model_name)
         self._session.request(model_name, lambda s: requests.ask_rollback(s, self._actor, reason, to))
 
         def look() -> ModelState | None:
@@ -369,10 +403,20 @@ class AutoRetrainPipeline:
             state = self._session.state(model_name)
             return None if state.rollback else state
 
-        state = until(look, timeout, f"the rollback of {model_name}")
-        if state.withdrawn_at == before or state.champion is None:
-            raise Refused(f"{model_name} was not rolled back; 'autoretrain show {model_name}' says why")
+        try:
+            state = until(look, timeout, f"the rollback of {model_name}")
+        except Temporary as late:
+            going = self._session.state(model_name).rollback
+            raise Temporary(f"{late}: {going.stalled}" if going and going.stalled else str(late)) from None
+        if state.withdrawn_at == before.withdrawn_at or state.champion is None:
+            raise Refused(f"{model_name} was not rolled back: {self._failure(model_name, before.head.seq)}")
         return state.champion.version.version
+
+    def _failure(self, model_name: str, after: int) -> str:
+        """Why the last rollback failed."""
+        entries = self.ports.ledger.read(model_name, after)
+        reasons = [load(entry.data)["reason"] for entry in entries if entry.kind == "rollback.failed"]
+        return str(reasons[-1])
 
     def adopt_champion(self, model_name: str, reason: str = "") -> None:
         """Accept the champion alias as somebody else set it, which ends a conflict.
@@ -416,10 +460,42 @@ class AutoRetrainPipeline:
         return timeline(self.ports.ledger.read(model), job_id)
 
     def verify_audit(self) -> list[Fault]:
-        """Walk every stream; returns the first fault of each that has one, empty when all are whole."""
-        ledger = self.ports.ledger
-        found = (verify(model, ledger.read(model)) for model in ledger.models())
-        return [fault for fault in found if fault is not None]
+        """Walk every stream, and hold it against the anchors, where the settings keep some.
+
+        Returns:
+            Anchors that are no good, and the first fault of each stream with one; empty when all are whole.
+
+        Raises:
+            ConfigurationError: Anchors are kept, and no public key is there to check them with.
+            MissingExtra: Anchors are kept, and cryptography is not installed.
+            Temporary: The place of the anchors is away.
+        """
+        from .anchor_keys import evidence_of
+
+        keeper = self.anchor_keeper
+        evidence = chains_alone() if keeper is None else evidence_of(self.settings, keeper)
+        return list(examine(self.ports.ledger, evidence).faults)
+
+    def anchor_audit(self) -> Anchor:
+        """Sign the ends of all streams, and keep that where the settings say.
+
+        Raises:
+            ConfigurationError: The settings keep no anchors, or name no usable private key.
+            Refused: The ledger has no entry yet.
+            Temporary: The place of the anchors is away.
+        """
+        return self.anchoring().make(self._clock())
+
+    def anchoring(self) -> Anchoring:
+        """What makes anchors here; see ``anchor_audit`` for what is raised."""
+        from .anchor_keys import read_signer
+        from .anchoring import Anchoring
+
+        keeper = self.anchor_keeper
+        if keeper is None:
+            fix = "set it to 'file', 'mlflow' or 'command', and say where"
+            raise ConfigurationError([Problem("audit.keeper", "'none'", fix)])
+        return Anchoring(self.ports.ledger, keeper, read_signer(self.settings))
 
     # -- the loop -----------------------------------------------------------------------------------------
 

@@ -7,19 +7,24 @@ is not installed. So this module imports the standard library, the fold, and the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from ..domain.explain import Moment, timeline
 from ..domain.jobs import RetrainingJob
-from ..domain.sealing import Fault, verify
+from ..domain.sealing import Fault
 from ..domain.state import ModelState, fold
 from ..ports.errors import ConfigurationError, Problem, Refused, UnknownJob, UnknownModel
 from ..ports.ledger import Ledger
+from ..ports.outbox import Outgoing
+from .audit import chains_alone, examine
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
 from .settings_file import FILE_NAME as FILE_NAME
 from .stores import Store, store_of_file
+
+_FAR_AHEAD = datetime(9999, 12, 31, tzinfo=UTC)
+_ALL = 2**31 - 1
 
 
 class States:
@@ -41,7 +46,7 @@ class States:
 
 
 class Installation:
-    """What can be read of an installation without changing anything in it.
+    """What can be read of an installation, changing nothing in it but the next try of a notice.
 
     Args:
         settings: The settings file, or a directory that holds it; ``None`` looks for it.
@@ -51,13 +56,21 @@ class Installation:
     """
 
     def __init__(self, settings: str | Path | None = None) -> None:
-        fleet, self.store = place_of(settings)
-        self.fleet: tuple[str, ...] = tuple(fleet)
-        self.state_dir = self.store.state_dir
-        ledger = self.store.ledger()
+        found = place_of(settings)
+        self.fleet: tuple[str, ...] = found.models
+        self.settings_file = found.settings_file
+        self.has_audit = found.has_audit
+        self.store = found.store
+        self.state_dir = found.store.state_dir
+        ledger = found.store.ledger()
         # A ledger that is not there is not created by looking for it.
         self._ledger = ledger if ledger.versions()[0] else None
         self._states = States(self._ledger) if self._ledger else None
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """The ledger; ``None`` before there is one."""
+        return self._ledger
 
     def models(self) -> list[str]:
         """Names of all models of the settings and of the ledger, sorted."""
@@ -118,16 +131,59 @@ class Installation:
         """
         return self._ledger.next_look(model) if self._ledger else None
 
-    def faults(self) -> list[Fault]:
-        """Walk every stream; the first fault of each that has one, empty when all are whole."""
+    def undelivered(self) -> list[Outgoing]:
+        """Notices that wait, the most urgent first, then those that were given up, oldest first."""
         if self._ledger is None:
             return []
-        found = (verify(model, self._ledger.read(model)) for model in self._ledger.models())
-        return [fault for fault in found if fault is not None]
+        return [*self._ledger.due(_FAR_AHEAD, limit=_ALL), *self._ledger.dead_letters()]
+
+    def find_notice(self, prefix: str) -> str:
+        """Identity of a notice that has not arrived, by a beginning of it that no other has.
+
+        Raises:
+            Refused: None begins so, or several do; names them.
+        """
+        ids = [outgoing.notice.id for outgoing in self.undelivered()]
+        found = [notice_id for notice_id in ids if prefix and notice_id.startswith(prefix)]
+        if not found:
+            raise Refused(
+                f"no notice {prefix or repr(prefix)} waits or was given up; 'autoretrain notices' lists them"
+            )
+        if len(found) > 1 and prefix not in found:
+            raise Refused(f"several notices begin with {prefix}: {', '.join(found)}")
+        return prefix if prefix in found else found[0]
+
+    def resend(self, notice_ids: Sequence[str], now: datetime) -> int:
+        """Make notices due at once; returns how many are. See ``Outbox.resend``."""
+        return self._ledger.resend(notice_ids, now) if self._ledger else 0
+
+    def faults(self) -> list[Fault]:
+        """Walk every stream by its chain; the first fault of each that has one, empty when all are whole."""
+        return list(examine(self._ledger, chains_alone()).faults)
 
 
-def place_of(settings: str | Path | None = None) -> tuple[dict[str, Any], Store]:
-    """Find the models of a settings file, as they stand there, and the store of its ledger.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a settings file says without being checked as a whole.
+
+    Attributes:
+        settings_file: The file.
+        models: Names of its models.
+        has_audit: Whether it has a section ``audit``.
+        store: Where the ledger is.
+    """
+
+    settings_file: Path
+    models: tuple[str, ...]
+    has_audit: bool
+    store: Store
+
+
+def place_of(settings: str | Path | None = None) -> Place:
+    """Find an installation by its settings file.
+
+    Args:
+        settings: The file, or a directory that holds it; ``None`` looks for it.
 
     Raises:
         ConfigurationError: There is no settings file, it is not TOML, or it names no usable place.
@@ -146,7 +202,8 @@ def place_of(settings: str | Path | None = None) -> tuple[dict[str, Any], Store]
     ]
     if problems:
         raise ConfigurationError(problems)
-    return models, store_of_file(values, (file.parent / state).absolute())
+    store = store_of_file(values, (file.parent / state).absolute())
+    return Place(file, tuple(models), "audit" in values, store)
 
 
 def job_ids(state: ModelState) -> list[str]:

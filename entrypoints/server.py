@@ -1,4 +1,4 @@
-"""``/metrics`` and ``/healthz`` of a running controller, over the standard library's HTTP server."""
+"""``/metrics``, ``/healthz`` and ``/readyz`` of a running controller, over the standard library's HTTP server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from ..ports.errors import ConfigurationError, Problem
-from .service import Health
+from .health import Health
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Page:
 
 
 def health_page(health: Health) -> Page:
-    """Return 200 for a loop that turns, else 503, with the reason as JSON."""
+    """Return 200 where all is well, else 503; with the reasons as JSON."""
     status = HTTPStatus.OK if health.ok else HTTPStatus.SERVICE_UNAVAILABLE
     return Page(status, "application/json", json.dumps(asdict(health)).encode())
 

@@ -8,17 +8,21 @@ import os
 import select
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
 from ..domain.plan import POLL, Phase, phase_of
 from ..domain.state import ModelState
-from ..ports.errors import AutoRetrainError, LeaseLost, Refused, Temporary
+from ..ports.credentials import without_credentials
+from ..ports.errors import AutoRetrainError, Refused, Temporary
 from ..ports.telemetry import TickReport
+from .anchoring import RegularAnchors
+from .health import Health, LedgerProbe, Pulse
 from .pipeline import AutoRetrainPipeline
 from .reading import States
 
@@ -26,7 +30,6 @@ _log = logging.getLogger(__name__)
 
 _NO_LEASE_PAUSE = 0.5  # a library call holds the lease for as long as it runs, which is short
 _FIRST_BACK_OFF, _LONGEST_BACK_OFF = 1.0, 15.0
-_FRESH_SECONDS = 30.0
 LOCK_FILE = "run.lock"
 
 
@@ -80,21 +83,6 @@ class StopSignal:
         return bool(select.select([self._read], [], [], max(seconds, 0.0))[0])
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
-    """Whether the loop turns.
-
-    Attributes:
-        ok: Whether it does.
-        reason: Why it does not; empty otherwise.
-        seconds_since_tick: Since the last tick that ended well; ``None`` before the first.
-    """
-
-    ok: bool
-    reason: str
-    seconds_since_tick: float | None
-
-
 class Service:
     """Turns the loop until it is told to stop, whatever a tick meets.
 
@@ -102,6 +90,7 @@ class Service:
         pipeline: The library, with its models enrolled by ``start``.
         wait: Waits so many seconds on the monotonic clock; True when the process should end.
         monotonic: Stopwatch in seconds.
+        anchors: What anchors the ledger beside the loop, for its health; ``None`` when nothing does.
     """
 
     def __init__(
@@ -109,17 +98,18 @@ class Service:
         pipeline: AutoRetrainPipeline,
         wait: Callable[[float], bool],
         monotonic: Callable[[], float] = time.monotonic,
+        anchors: RegularAnchors | None = None,
     ) -> None:
+        self._anchors = anchors
         self._pipeline = pipeline
         self._wait = wait
-        self._monotonic = monotonic
         self._longest_wait = pipeline.settings.controller.wait_seconds
         self._states = States(pipeline.ports.ledger)
         self._unfinished: set[str] = set()
         self._failures = 0
         self._asked_wait = 0.0
-        self._trouble = ""
-        self._ticked_at: float | None = None
+        self._pulse = Pulse(pipeline.settings.controller.stale_seconds, monotonic)
+        self._probe = LedgerProbe(pipeline.ports.agenda, monotonic)
 
     def start(self) -> int:
         """Enrol the fleet, and load what takes seconds to load, so that no request has to wait for it.
@@ -160,37 +150,34 @@ class Service:
             if self._wait(self._pause(report)):
                 return False
 
-    def health(self) -> Health:
-        """Whether a tick ended well in the last 30 s, and the ledger answers. Thread-safe."""
-        age = None if self._ticked_at is None else self._monotonic() - self._ticked_at
-        reason = ""
-        if age is None or age > _FRESH_SECONDS:
-            reason = self._trouble or "no tick has ended in the last 30 s"
-        else:
-            try:
-                self._pipeline.ports.ledger.models()
-            except AutoRetrainError as error:
-                reason = str(error)
-        return Health(not reason, reason, age)
+    def alive(self) -> Health:
+        """Whether the loop turns. Thread-safe."""
+        return self._pulse.alive()
+
+    def ready(self) -> Health:
+        """Whether the loop can do its work now, or stands by for one that does. Thread-safe."""
+        trouble = self._anchors.trouble if self._anchors else ""
+        return replace(self._pulse.ready(self._probe()), anchors=trouble)
 
     def _tick(self) -> TickReport | None:
         """One turn; ``None`` when it failed, which is logged and never ends the loop."""
+        self._pulse.began()
         try:
             report = self._pipeline.tick()
-        except (Temporary, LeaseLost) as error:
+        except Temporary as error:
             self._failed(str(error), error)
         except Exception as error:
-            _log.exception("a tick failed; the loop goes on")
-            self._failed(f"unexpected {type(error).__name__}: {error}", error)
+            _log.error("a tick failed; the loop goes on\n%s", without_credentials(traceback.format_exc()))
+            self._failed(without_credentials(f"unexpected {type(error).__name__}: {error}"), error)
         else:
-            self._failures, self._trouble = 0, ""
-            self._ticked_at = self._monotonic()
+            self._failures = 0
+            self._pulse.ended(report)
             return report
         return None
 
     def _failed(self, reason: str, error: Exception) -> None:
         self._failures += 1
-        self._trouble = reason
+        self._pulse.failed(f"{reason} ({self._failures} in a row)")
         self._asked_wait = getattr(error, "retry_after", None) or 0.0
         _log.warning("tick failed (%d in a row): %s", self._failures, reason)
 

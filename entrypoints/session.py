@@ -5,19 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from ..domain.asking import Crew
 from ..domain.controller import Controller
-from ..domain.idle import windows_of
+from ..domain.idle import situation_of, windows_of
 from ..domain.jobs import JobStatus, RetrainingJob
 from ..domain.sealing import Draft
 from ..domain.state import ModelState, StartRequest
+from ..domain.suppression import Held, held_back, signal_answer
 from ..domain.trigger_types import TriggerType
-from ..domain.verdict import Verdict
+from ..domain.verdict import Answer, Verdict
 from ..domain.world import Ports
-from ..ports.errors import LeaseLost, Refused, Temporary, UnknownJob
+from ..ports.errors import Refused, Temporary, UnknownJob
 from ..ports.telemetry import TickReport
 from ..ports.values import Pending
 from .settings import Settings
@@ -39,8 +41,9 @@ class Session:
         ports: The world.
         own: The user's own triggers by name.
         clock: The time; ``None`` takes the system's.
-        holder: Identity of this program for the lease.
+        holder: Identity of this program for its leases.
         overrides: Fields of the trigger configuration that differ from the settings.
+        crew: Puts the controller's questions; ``None`` waits for each answer.
     """
 
     def __init__(
@@ -51,12 +54,14 @@ class Session:
         clock: Callable[[], datetime] | None,
         holder: str,
         overrides: Mapping[str, Any],
+        crew: Crew | None = None,
     ) -> None:
         self._settings = settings
         self._ports = ports
         self._own = own
         self._clock = clock or (lambda: datetime.now(UTC))
         self._holder = holder
+        self._crew = crew
         self._lock = threading.RLock()
         self._keeps_lease = False
         self._controller = self._build(overrides)
@@ -72,6 +77,9 @@ class Session:
             self._holder,
             monotonic=time.monotonic,
             lease_seconds=self._settings.controller.lease_seconds,
+            limits=self._settings.limits,
+            backend=self._settings.adapters.compute,
+            crew=self._crew,
             triggers={name: trigger.should_retrain for name, trigger in self._own.items()},
             trigger_types={name: trigger.get_trigger_type() for name, trigger in self._own.items()},
         )
@@ -154,6 +162,19 @@ class Session:
         with self._lock:
             return self._controller.judge(model, self._clock(), trigger)
 
+    def held_back(self, model: str, verdict: Verdict) -> Held | None:
+        """Why no job follows from a verdict now; ``None`` when one does, or the verdict is not yes."""
+        if not verdict.is_yes:
+            return None
+        with self._lock:
+            state, spec, now = self._controller.state(model), self._controller.spec(model), self._clock()
+            exhausted = self._controller.exhausted(model, now)
+        if state.open_job is not None:
+            return Held("open job", None)
+        kinds = {name: trigger.get_trigger_type() for name, trigger in self._own.items()}
+        answer = signal_answer(spec.combined_rule(kinds), verdict, situation_of(state, None, now))
+        return held_back(spec, state, now, answer is Answer.YES, exhausted)
+
     def request(self, model: str, ask: Callable[[ModelState], Draft]) -> Draft:
         """Append a person's request; see ``Controller.request``."""
         with self._lock:
@@ -161,7 +182,7 @@ class Session:
 
     def advance(self, model: str) -> None:
         """Run the loop for one model's open job, unless another process does."""
-        with self._lock, self._leased(), suppress(LeaseLost):  # whoever has it now goes on with the work
+        with self._lock, self._leased():
             self._controller.advance(model, self._clock())
 
     def tick(self) -> TickReport:
@@ -171,7 +192,7 @@ class Session:
             return self._controller.tick(self._clock())
 
     def release(self) -> None:
-        """Hand the lease back."""
+        """Hand the leases back."""
         with self._lock:
             self._keeps_lease = False
             self._ports.agenda.release(self._holder)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ..adapters.mlflow_client import sqlite_file
+from ..domain.limits import LimitSettings
 from ..domain.spec import ModelSpec
+from ..ports.credentials import without_credentials
 from ..ports.errors import ConfigurationError, Problem
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
 from .stores import DEFAULT_SCHEMA, PASSWORD_FIX, SCHEMA_PATTERN, Store, holds_password, store_of
@@ -58,11 +68,13 @@ class AdapterSettings(_Section):
             ``prometheus`` asks a server.
         drift: What compares recent rows with those the champion was trained on.
         notifier: Where notices for people go.
+        compute: Where training and predictions run.
     """
 
     metrics: Literal["rescoring", "prometheus"] = "rescoring"
     drift: Literal["evidently"] = "evidently"
     notifier: Literal["log", "slack"] = "log"
+    compute: Literal["subprocess"] = "subprocess"
 
 
 class LedgerSettings(_Section):
@@ -122,11 +134,13 @@ class MlflowSettings(_Section):
         tracking_uri: ``None`` keeps a SQLite database in the state directory.
         experiment: Experiment of the training runs.
         artifact_root: Where artefacts go; ``None`` leaves it to the server, or takes the state directory.
+        max_artifact_mb: A larger model is neither hashed, fetched nor used; in MiB.
     """
 
     tracking_uri: str | None = Field(default=None, repr=False)
     experiment: str = "autoretrain"
     artifact_root: str | None = None
+    max_artifact_mb: int = Field(default=4096, ge=1)
 
 
 class ComputeSettings(_Section):
@@ -141,18 +155,82 @@ class ComputeSettings(_Section):
     grace_seconds: float = Field(default=10.0, ge=0)
 
 
+class PredictionSettings(_Section):
+    """Prediction runs, whose code is the model's and not trusted.
+
+    Attributes:
+        sandbox: ``auto`` keeps them apart by what works on this machine, ``required`` refuses to predict
+            where bubblewrap does not work, ``none`` holds nothing but the limits.
+        deadline_seconds: A run that takes longer is ended.
+        memory_mb: Most memory of a run, all its processes together, in MiB.
+        cpu_seconds: Most processor time of a run.
+        processes: Most processes and threads of a run at once.
+        output_mb: Most that a run may print, and may keep on the disk, in MiB each.
+        readable: Files and directories that your models read, beside the interpreter and its libraries;
+            relative to the settings file.
+    """
+
+    sandbox: Literal["auto", "required", "none"] = "auto"
+    deadline_seconds: float = Field(default=600.0, gt=0)
+    memory_mb: int = Field(default=8192, ge=128)
+    cpu_seconds: float = Field(default=3600.0, ge=1)
+    processes: int = Field(default=512, ge=16)
+    output_mb: int = Field(default=1024, ge=1)
+    readable: tuple[str, ...] = ()
+
+
 class ControllerSettings(_Section):
     """The loop.
 
     Attributes:
         wait_seconds: Longest wait between two ticks; a person's request is acted on within it.
         lease_seconds: How long a controller that died keeps others out.
-        listen: Address of ``/metrics`` and ``/healthz``; empty for none.
+        patience_seconds: How long a tick waits for a slow part of the world; what takes longer is taken up
+            by a later tick, and delays no other model.
+        listen: Address of ``/metrics``, ``/healthz`` and ``/readyz``; empty for none.
+        stale_seconds: A loop none of whose turns has ended for so long is not alive.
     """
 
     wait_seconds: float = Field(default=2.0, gt=0, le=5.0)
     lease_seconds: float = Field(default=20.0, ge=2.0)
+    patience_seconds: float = Field(default=1.0, gt=0, le=5.0)
     listen: str = "127.0.0.1:9464"
+    stale_seconds: float = Field(default=120.0, ge=30.0, allow_inf_nan=False)
+
+
+class AuditSettings(_Section):
+    """Signed anchors of the ledger, kept away from it.
+
+    Attributes:
+        keeper: Where they are kept: in a ``file``, on an ``mlflow`` server, by a ``command`` of yours, or
+            nowhere.
+        every_hours: How often ``autoretrain run`` makes one.
+        path: The file, outside the state directory.
+        experiment: Experiment on the MLflow server of ``[mlflow]``.
+        command: Program and arguments, without a shell; it gets the anchor on standard input.
+        timeout_seconds: How long one run of the command may take.
+        key: File of the private key, mode 0600, outside the state directory; ``None`` takes
+            ``$AUTORETRAIN_AUDIT_KEY``.
+        public_key: File of the public keys that anchors are checked with; ``None`` takes ``key`` with
+            ``.pub`` behind it.
+    """
+
+    keeper: Literal["none", "file", "mlflow", "command"] = "none"
+    every_hours: float = Field(default=24.0, ge=0.01)
+    path: str | None = None
+    experiment: str = Field(default="autoretrain-audit", min_length=1)
+    command: tuple[str, ...] = ()
+    timeout_seconds: float = Field(default=60.0, gt=0)
+    key: str | None = None
+    public_key: str | None = None
+
+    @model_validator(mode="after")
+    def _place(self) -> AuditSettings:
+        if self.keeper == "file" and not self.path:
+            raise ValueError("path: is missing; the keeper file needs one")
+        if self.keeper == "command" and not self.command:
+            raise ValueError("command: is missing; the keeper command needs program and arguments")
+        return self
 
 
 class Settings(_Section):
@@ -166,7 +244,10 @@ class Settings(_Section):
         prometheus: Live metrics.
         mlflow: Registry and tracking.
         compute: Local runs.
+        predictions: How runs of a model's own code are kept apart.
         controller: The loop.
+        limits: What holds across models, for all controllers together.
+        audit: Signed anchors of the ledger.
         models: The fleet, by name.
     """
 
@@ -177,7 +258,10 @@ class Settings(_Section):
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
     mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
     compute: ComputeSettings = Field(default_factory=ComputeSettings)
+    predictions: PredictionSettings = Field(default_factory=PredictionSettings)
     controller: ControllerSettings = Field(default_factory=ControllerSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    audit: AuditSettings = Field(default_factory=AuditSettings)
     models: dict[str, ModelSettings] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -189,6 +273,46 @@ class Settings(_Section):
                 fix = "write the PromQL of this metric"
                 raise ValueError("; ".join(f"prometheus.queries.{metric}: {fix}" for metric in missing))
         return self
+
+    @model_validator(mode="after")
+    def _limits(self) -> Settings:
+        groups = {spec.group for spec in self.models.values() if spec.group is not None}
+        unused = [
+            f"limits.groups.{name}: no model is of this group"
+            for name in self.limits.groups
+            if name not in groups
+        ]
+        unused += [
+            f"limits.compute.{name}: there is no such compute backend; there is {self.adapters.compute}"
+            for name in self.limits.compute
+            if name != self.adapters.compute
+        ]
+        if unused:
+            raise ValueError("; ".join(unused))
+        return self
+
+    @model_validator(mode="after")
+    def _anchors_elsewhere(self) -> Settings:
+        """Whoever can change the ledger must not be able to change the anchors, or to sign others."""
+        within = [
+            f"audit.{name}: must lie outside the state directory, which holds the ledger"
+            for name in ("path", "key")
+            if (given := getattr(self.audit, name)) and self.is_beside_ledger(self.located(given))
+        ]
+        database = sqlite_file(self.tracking_uri)
+        if self.audit.keeper == "mlflow" and database and self.is_beside_ledger(self.located(str(database))):
+            within.append("audit.keeper: needs a server elsewhere, so set mlflow.tracking_uri")
+        if within:
+            raise ValueError("; ".join(within))
+        return self
+
+    def located(self, path: str) -> Path:
+        """A path of the settings, from the directory of the file or from the user's home (``~``)."""
+        return (self.base / Path(path).expanduser()).absolute()
+
+    def is_beside_ledger(self, path: Path) -> bool:
+        """Whether a path lies in the state directory."""
+        return path.resolve().is_relative_to(self.state_dir.resolve())
 
     @property
     def state_dir(self) -> Path:
@@ -227,6 +351,7 @@ class Secrets(BaseSettings):
         prometheus_token: Bearer token for Prometheus.
         ledger_dsn: Connection string of PostgreSQL; what it names wins over ``ledger.dsn``, so that
             ``password=…`` is enough.
+        audit_key: Private key that signs the anchors of the ledger, in PEM.
     """
 
     model_config = SettingsConfigDict(env_prefix="AUTORETRAIN_", extra="ignore", frozen=True)
@@ -234,6 +359,12 @@ class Secrets(BaseSettings):
     slack_webhook_url: SecretStr | None = None
     prometheus_token: SecretStr | None = None
     ledger_dsn: SecretStr | None = None
+    audit_key: SecretStr | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_line_end(cls, value: object) -> object:
+        return value.strip() if isinstance(value, str) else value  # a secret read from a file often has one
 
 
 SECRET_VARIABLES = tuple(f"AUTORETRAIN_{name.upper()}" for name in Secrets.model_fields)
@@ -323,5 +454,5 @@ def _problems(item: Mapping[str, Any]) -> list[Problem]:
 
 
 def _short(value: Any) -> str:
-    text = re.sub(r"(?<=//)[^/@\s]+@", "", repr(value))  # credentials in an address are nobody's business
+    text = without_credentials(repr(value))
     return text if len(text) <= 80 else text[:77] + "..."

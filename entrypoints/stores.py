@@ -27,8 +27,8 @@ SCHEMA_PATTERN = r"[a-z_][a-z0-9_]{0,62}"
 KINDS = ("sqlite", "postgres")
 
 PASSWORD_FIX = (
-    f"holds a password; leave it out here, and set {DSN_VARIABLE} (the whole connection string, or what is "
-    "to be added: password=…), PGPASSWORD or ~/.pgpass"
+    f"holds a password; leave it out here, and set {DSN_VARIABLE} (the whole connection string, or only its "
+    "password), PGPASSWORD or ~/.pgpass"
 )
 _PASSWORD = re.compile(r"://[^/?#@]*:[^/?#]*@|(^|[\s?&])(ssl)?password\s*=", re.IGNORECASE)
 

@@ -36,6 +36,7 @@ class Claim:
         holders: Who holds each shard now, by shard; a free one is absent.
         due: Models to look at, all in shards the caller holds, most overdue first.
         next_due: When the next of the caller's models wants a look; ``None`` when there is none.
+        due_since: The time at which the first of ``due`` wanted its look; ``None`` when nothing is due.
     """
 
     shards: int
@@ -43,6 +44,7 @@ class Claim:
     holders: Mapping[int, str] = field(default_factory=dict)
     due: tuple[str, ...] = ()
     next_due: datetime | None = None
+    due_since: datetime | None = None
 
     def epoch_of(self, model: str) -> int | None:
         """Epoch under which the caller may act on a model; ``None`` when it may not."""

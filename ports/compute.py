@@ -25,6 +25,45 @@ class RunState(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that a run may take, all its processes together; beyond it the run is ended and has failed.
+
+    Attributes:
+        memory_bytes: Memory in use.
+        cpu_seconds: Processor time.
+        processes: Processes and threads at the same time.
+        output_bytes: What it prints; and, counted apart, what it keeps on the disk.
+    """
+
+    memory_bytes: int = 8 << 30
+    cpu_seconds: float = 3600.0
+    processes: int = 512
+    output_bytes: int = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """How a run whose code is not trusted is kept apart.
+
+    The limits always hold. Of the rest an adapter does what its system can, and says in its log what it
+    cannot. Such a run gets no environment but that of its request, whatever ``inherit_environment`` says.
+
+    Attributes:
+        limits: The most it may take.
+        readable: Files and directories that it may read, absolute, beside the system's own programs.
+        writable: Directories that it may write, absolute; what it wrote is found there once it has ended.
+        hidden: Directories that it must not see where they lie within a readable one, absolute.
+        network: Whether it may open connections.
+    """
+
+    limits: Limits = Limits()
+    readable: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    network: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RunRequest:
     """One execution.
 
@@ -35,6 +74,7 @@ class RunRequest:
         directory: Working directory; ``None`` for one of the run's own.
         deadline_seconds: The run is ended when it takes longer, and has then failed.
         inherit_environment: Whether it also gets the controller's environment. Predictions do not.
+        isolation: How it is kept apart; ``None`` for a command that is trusted, such as a training.
     """
 
     key: str
@@ -43,6 +83,7 @@ class RunRequest:
     directory: str | None = None
     deadline_seconds: float = 3600.0
     inherit_environment: bool = True
+    isolation: Isolation | None = None
 
 
 @dataclass(frozen=True, slots=True)

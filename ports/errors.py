@@ -10,9 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .credentials import without_credentials
+
+_LONGEST_WAIT = 86_400.0
+
 
 class AutoRetrainError(Exception):
-    """Root of every error this package raises on purpose. Its text is written for a person."""
+    """Root of every error this package raises on purpose. Its text is written for a person.
+
+    Args:
+        message: What is wrong. It ends in logs, entries and notices: credentials are taken out of it.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_credentials(message))
 
 
 class Temporary(AutoRetrainError):
@@ -20,12 +31,14 @@ class Temporary(AutoRetrainError):
 
     Args:
         message: What failed, in words, without secrets.
-        retry_after: Seconds to wait at least, when the other side said so; ``None`` when it did not.
+        retry_after: Seconds to wait at least, when the other side said so; ``None`` when it did not. No
+            other side can ask for more than a day.
     """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        asked = retry_after is not None and retry_after > 0  # false for what is no number, too
+        self.retry_after = min(retry_after, _LONGEST_WAIT) if asked and retry_after else None
 
 
 class Permanent(AutoRetrainError):

@@ -51,13 +51,13 @@ class Append:
     Attributes:
         model: Name of the model.
         entries: Sealed entries with consecutive sequence numbers; at least one.
-        epoch: The lease of the model's shard under which the controller acts; ``None`` for a person's request,
-            which needs none.
+        epoch: The lease of the model's shard under which the controller acts; ``None`` for a person's
+            request, which needs none.
         next_look: When the model is due again; ``None`` leaves it as it is.
         notices: Messages put into the outbox in the same transaction.
         takes: Units taken in the same transaction, one each; a unit that the owner has already is kept.
-        gives_back: Scopes of which the owner's unit in use is given back in the same transaction, before
-            anything is taken.
+        gives_back: Whether every unit that the owner has in use is given back in the same transaction, before
+            anything is taken. What a period has spent stays spent.
         owner: Who takes and gives back units: a job's identity.
     """
 
@@ -67,7 +67,7 @@ class Append:
     next_look: datetime | None = None
     notices: tuple[Notice, ...] = ()
     takes: tuple[Unit, ...] = ()
-    gives_back: tuple[str, ...] = ()
+    gives_back: bool = False
     owner: str = ""
 
 

@@ -1,9 +1,11 @@
 """A real HTTP server on 127.0.0.1 that plays whatever a test wants of the other side."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from threading import Event, Thread
 
 
@@ -82,3 +84,47 @@ def local_server() -> Iterator[LocalServer]:
         http.shutdown()
         http.server_close()
         thread.join()
+
+
+@dataclass
+class RawServer:
+    url: str
+    sends: Callable[[], Iterable[bytes]]
+    """What is sent after the first request of a connection, piece by piece; then it is closed."""
+    pause: float = 0.0
+    """Seconds between two pieces."""
+    sent: int = 0
+    """Bytes that clients have let it send."""
+    stopping: Event = field(default_factory=Event)
+
+
+def _raw_handler(server: RawServer) -> type[BaseRequestHandler]:
+    class Handler(BaseRequestHandler):
+        def handle(self) -> None:
+            connection: socket.socket = self.request
+            with suppress(OSError):  # the client has had enough
+                connection.recv(65536)
+                for piece in server.sends():
+                    connection.sendall(piece)
+                    server.sent += len(piece)
+                    if server.stopping.wait(server.pause) if server.pause else server.stopping.is_set():
+                        return
+
+    return Handler
+
+
+@contextmanager
+def raw_server(sends: Callable[[], Iterable[bytes]], pause: float = 0.0) -> Iterator[RawServer]:
+    """Run a server that answers every connection with these bytes, whatever HTTP makes of them."""
+    server = RawServer("", sends, pause)
+    with ThreadingTCPServer(("127.0.0.1", 0), _raw_handler(server)) as tcp:
+        tcp.daemon_threads = True
+        server.url = f"http://127.0.0.1:{tcp.server_address[1]}"
+        thread = Thread(target=tcp.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.stopping.set()
+            tcp.shutdown()
+            thread.join()

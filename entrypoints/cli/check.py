@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...domain.explain import held_text
 from .context import Invocation, pass_invocation
 from .output import json_option, minute, print_json
 from .progress import waiting
@@ -52,13 +53,17 @@ def _judged(pipeline: AutoRetrainPipeline, model: str, timeout: float) -> dict[s
     spec = pipeline.settings.models[model]
     names = dict.fromkeys(leaf.name for leaf in spec.combined_rule().leaves())
     triggers = {name: pipeline.judge(model, name, timeout) for name in names}
-    return {"model": model, "rule": spec.rule, "verdict": verdict, "triggers": triggers}
+    held = pipeline.held_back(model, verdict)
+    return {"model": model, "rule": spec.rule, "verdict": verdict, "held_back": held, "triggers": triggers}
 
 
 def _print(row: dict[str, Any]) -> None:
     verdict: Verdict = row["verdict"]
     wanted = {"yes": "retraining is due", "no": "no retraining is due", "unknown": "unknown"}
     click.echo(f"{row['model']}: {wanted[verdict.answer.value]} (rule: {row['rule']})")
+    held = row["held_back"]
+    if held is not None:
+        click.echo(f"    held back by: {held_text(held.reason, held.until)}")
     for name, judged in row["triggers"].items():
         click.echo(f"    {name}: {judged.answer.value}: {judged.reason}")
         for line in _evidence(judged.evidence):

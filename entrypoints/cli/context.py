@@ -28,11 +28,12 @@ class Invocation:
     actor: str | None = None
     verbose: int = 0
 
-    def pipeline(self, kind: str = "library", **ports: Any) -> AutoRetrainPipeline:
+    def pipeline(self, kind: str = "library", patient: bool = True, **ports: Any) -> AutoRetrainPipeline:
         """The library, over the checked settings.
 
         Args:
-            kind: What this process is, for the lease.
+            kind: What this process is, for its leases.
+            patient: Whether calls wait for slow parts of the world.
             **ports: Replacements by port name.
 
         Raises:
@@ -41,7 +42,9 @@ class Invocation:
         from ..pipeline import AutoRetrainPipeline
 
         self.log()
-        return AutoRetrainPipeline(settings=self.settings, actor=self.actor, kind=kind, **ports)
+        return AutoRetrainPipeline(
+            settings=self.settings, actor=self.actor, kind=kind, patient=patient, **ports
+        )
 
     def installation(self) -> Installation:
         """The light reading path, for commands that only look.
@@ -62,8 +65,12 @@ class Invocation:
         """
         import logging
 
+        from ..logs import CarefulFormatter
+
         levels = [logging.WARNING if quiet else logging.INFO, logging.INFO, logging.DEBUG]
-        logging.basicConfig(format=_FORMAT, level=logging.INFO if self.verbose > 1 else logging.WARNING)
+        handler = logging.StreamHandler()
+        handler.setFormatter(CarefulFormatter(_FORMAT))
+        logging.basicConfig(handlers=[handler], level=logging.INFO if self.verbose > 1 else logging.WARNING)
         logging.getLogger("autoretrain").setLevel(levels[min(self.verbose, 2)])
 
 

@@ -32,7 +32,7 @@ def status(invocation: Invocation, as_json: bool) -> None:
     """
     from ..reading import place_of
 
-    rows = [_row(name, part) for name, part in _parts(place_of(invocation.settings)[1])]
+    rows = [_row(name, part) for name, part in _parts(place_of(invocation.settings).store)]
     if as_json:
         print_json(rows)
     for row in () if as_json else rows:
@@ -52,7 +52,7 @@ def upgrade(invocation: Invocation) -> None:
     """
     from ..reading import place_of
 
-    store = place_of(invocation.settings)[1]
+    store = place_of(invocation.settings).store
     with _alone(store):
         for name, part in _parts(store):
             before, now = part.upgrade()

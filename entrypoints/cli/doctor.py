@@ -15,7 +15,7 @@ from .progress import waiting
 def doctor(invocation: Invocation, as_json: bool) -> None:
     """Say what stands in the way, and what to do.
 
-    Checks settings, state directory, ledger, MLflow, metrics, data and training commands.
+    Checks settings, state directory, ledger, MLflow, metrics, data, training commands and the sandbox.
 
     Exit code 2 when there is a problem; warnings alone give 0.
     """

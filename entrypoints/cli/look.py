@@ -1,4 +1,4 @@
-"""``jobs``, ``show`` and ``audit verify``: the commands that only look; they read the ledger alone."""
+"""``jobs`` and ``show``: the commands that only look; they read the ledger alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from .context import Invocation, pass_invocation
 from .job_summary import standing, summary_of
-from .output import counted, json_option, minute, percent, print_columns, print_json
+from .output import json_option, minute, percent, print_columns, print_json
 
 if TYPE_CHECKING:
     from ...domain.jobs import RetrainingJob
@@ -58,33 +58,6 @@ def show(invocation: Invocation, job_or_model: str, as_json: bool) -> None:
         from .job_view import show_job
 
         show_job(installation, job_or_model, as_json)
-
-
-@click.group()
-def audit() -> None:
-    """Check the record of what happened."""
-
-
-@audit.command()
-@json_option
-@pass_invocation
-def verify(invocation: Invocation, as_json: bool) -> None:
-    """Check that no entry of the ledger was edited or lost.
-
-    Names the first bad entry of every stream.
-
-    Exit code 2 when one was found.
-    """
-    installation = invocation.installation()
-    faults = installation.faults()
-    if as_json:
-        print_json(faults)
-    for fault in () if as_json else faults:
-        click.echo(f"{fault.model}: entry {fault.seq}: {fault.reason}", err=True)
-    if not faults and not as_json:
-        entries = sum(state.head.seq for state in installation.states())
-        click.echo(f"all whole: {counted(entries, 'entry', 'entries')}")
-    click.get_current_context().exit(2 if faults else 0)
 
 
 def _requested(state: ModelState) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from importlib import import_module
 import click
 
 from ... import __version__
+from ...ports.credentials import without_credentials
 from ...ports.errors import AutoRetrainError, Temporary
 from .context import Invocation, pass_invocation
 
@@ -33,7 +34,8 @@ _HOMES = {
     "cancel": "jobs",
     "rollback": "champions",
     "override": "champions",
-    "audit": "look",
+    "notices": "notices",
+    "audit": "audit",
     "db": "db",
 }
 """Module of each command, in the order in which a user meets them."""
@@ -101,13 +103,14 @@ def _report(error: Exception, with_traceback: bool) -> int:
     if with_traceback:
         import traceback
 
-        traceback.print_exception(error, file=sys.stderr)
+        click.echo(without_credentials("".join(traceback.format_exception(error))), err=True, nl=False)
     if isinstance(error, AutoRetrainError):
         for line in str(error).splitlines():
             click.echo(f"autoretrain: {line}", err=True)
         return TRY_AGAIN if isinstance(error, Temporary) else CHANGE_SOMETHING
     hint = "" if with_traceback else "; -vv shows where"
-    click.echo(f"autoretrain: unexpected {type(error).__name__}: {error}{hint}", err=True)
+    text = without_credentials(f"unexpected {type(error).__name__}: {error}")
+    click.echo(f"autoretrain: {text}{hint}", err=True)
     return TRY_AGAIN
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...domain.explain import held_text
 from .job_summary import standing, summary_of
 from .output import minute, print_facts, print_json
 
@@ -51,6 +52,9 @@ def _object(state: ModelState, look: datetime | None, watched: bool) -> dict[str
         "verdicts": state.verdicts,
         "unknown_since": state.unknown_since,
         "suppressed": state.suppressed or None,
+        "suppressed_until": state.suppressed_until,
+        "flapping": state.steadiness.flapping,
+        "missed_slots": state.missed,
         "verdicts_changed_at": state.looked_at,
         "next_look": look,
         "jobs": [summary_of(job) for job in _last(state)],
@@ -67,9 +71,11 @@ def _facts(state: ModelState, look: datetime | None, watched: bool) -> dict[str,
         "Withdrawn": ", ".join(f"version {label}" for label in sorted(state.quarantined.values())),
         "Conflict": _conflict(state),
         "Asked for": _asked(state),
-        "Suppressed": f"the triggers want a retraining, held back by: {state.suppressed}"
-        if state.suppressed
+        "Suppressed": _suppressed(state),
+        "Flapping": "the verdicts change too fast; not every change is recorded, each look is counted"
+        if state.steadiness.flapping
         else "",
+        "Missed slots": _missed(state),
         "Next look": minute(look),
     }
 
@@ -91,12 +97,28 @@ def _conflict(state: ModelState) -> str:
     )
 
 
+def _suppressed(state: ModelState) -> str:
+    if not state.suppressed:
+        return ""
+    held = held_text(state.suppressed, state.suppressed_until, state.steadiness.flapping)
+    return f"the triggers want a retraining, held back by: {held}"
+
+
+def _missed(state: ModelState) -> str:
+    missed = state.missed
+    if missed is None:
+        return ""
+    last = f"the last {missed.count} from {minute(missed.first)} to {minute(missed.last)}"
+    return f"{missed.total} in all, {last} (missed_slots = {missed.policy})"
+
+
 def _asked(state: ModelState) -> str:
     asked = []
     if state.start:
         asked.append(f"retraining by {state.start.actor}")
     if state.rollback:
-        asked.append(f"rollback by {state.rollback.actor}")
+        waits = f", which waits: {state.rollback.stalled}" if state.rollback.stalled else ""
+        asked.append(f"rollback by {state.rollback.actor}{waits}")
     return ", ".join(asked)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,8 @@ from .output import counted
 
 if TYPE_CHECKING:
     from ...adapters.telemetry_prometheus import PrometheusTelemetry
+    from ..anchoring import RegularAnchors
+    from ..pipeline import AutoRetrainPipeline
     from ..service import Service, StopSignal
 
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--listen",
     metavar="HOST:PORT",
-    help="Address of /metrics and /healthz; port 0 takes a free one, '' none.  [default: the settings' "
+    help="Address of /metrics, /healthz and /readyz; port 0 takes a free one, '' none.  [default: the settings' "
     "controller.listen; none with --once and --until-idle]",
 )
 @pass_invocation
@@ -45,14 +48,14 @@ def run(invocation: Invocation, once: bool, until_idle: bool, listen: str | None
         raise click.UsageError("--once and --until-idle exclude one another")
     invocation.log(quiet=False)
     telemetry = PrometheusTelemetry()
-    pipeline = invocation.pipeline("run", telemetry=telemetry)
+    pipeline = invocation.pipeline("run", patient=once, telemetry=telemetry)
     if listen is None:
         listen = "" if once or until_idle else pipeline.settings.controller.listen
     with ExitStack() as stack:
         if pipeline.settings.ledger.store == "sqlite":
             stack.enter_context(exclusive(pipeline.settings.state_dir))
         stop = stack.enter_context(StopSignal())
-        service = Service(pipeline, stop.wait)
+        service = Service(pipeline, stop.wait, anchors=_anchors(pipeline, stack))
         stack.enter_context(_status(listen, service, telemetry))
         stack.callback(release_quietly, pipeline)
         click.echo(f"watching {counted(service.start(), 'model')}", err=True)
@@ -71,6 +74,16 @@ def _turn(service: Service, stop: StopSignal, once: bool, until_idle: bool) -> N
         service.forever()
 
 
+def _anchors(pipeline: AutoRetrainPipeline, stack: ExitStack) -> RegularAnchors | None:
+    """Anchor the ledger regularly while the stack lasts, if the settings say where."""
+    from ..anchoring import RegularAnchors
+
+    if pipeline.anchor_keeper is None:
+        return None
+    every = timedelta(hours=pipeline.settings.audit.every_hours)
+    return stack.enter_context(RegularAnchors(pipeline.anchoring, every))
+
+
 @contextmanager
 def _status(address: str, service: Service, telemetry: PrometheusTelemetry) -> Iterator[None]:
     """Serve metrics and health while the block runs, if there is an address."""
@@ -83,8 +96,9 @@ def _status(address: str, service: Service, telemetry: PrometheusTelemetry) -> I
 
     pages = {
         "/metrics": lambda: Page(HTTPStatus.OK, telemetry.content_type, telemetry.render()),
-        "/healthz": lambda: health_page(service.health()),
+        "/healthz": lambda: health_page(service.alive()),
+        "/readyz": lambda: health_page(service.ready()),
     }
     with StatusServer(address, pages) as server:
-        click.echo(f"listening on {server.url} (/metrics, /healthz)", err=True)
+        click.echo(f"listening on {server.url} (/metrics, /healthz, /readyz)", err=True)
         yield

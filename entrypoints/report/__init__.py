@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ...domain.explain import held_text
 from ...ports.errors import MissingExtra
 from ...ports.ledger import Ledger
 from ...ports.observations import Observations
@@ -74,6 +75,7 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters["utc"] = _utc
+    environment.globals["held"] = held_text
     return environment.get_template("page.html.j2")
 
 

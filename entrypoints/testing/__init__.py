@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from . import strategies as strategies
     from .agenda import AgendaContract as AgendaContract
     from .agenda import ShardedAgendaContract as ShardedAgendaContract
+    from .anchors import AnchorKeeperContract as AnchorKeeperContract
     from .compute import ComputeContract as ComputeContract
     from .compute import ExecutingComputeContract as ExecutingComputeContract
     from .data import DataSourceContract as DataSourceContract
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AgendaContract": "agenda",
     "ShardedAgendaContract": "agenda",
+    "AnchorKeeperContract": "anchors",
     "ComputeContract": "compute",
     "ExecutingComputeContract": "compute",
     "DataSourceContract": "data",

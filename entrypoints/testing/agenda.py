@@ -55,6 +55,13 @@ class AgendaContract(StoreContract):
 
         assert (every.due, every.next_due) == (("b", "d", "a"), NOW + timedelta(minutes=5))
         assert (some.due, some.next_due) == (("b", "d"), NOW - timedelta(minutes=1))
+        assert every.due_since == some.due_since == NOW - timedelta(minutes=3)
+
+    def test_nothing_due_is_due_since_never(self, store: LedgerStore) -> None:
+        store.append(request(sealed_entries("m", 1), NOW + timedelta(minutes=1)))
+
+        assert store.claim(NOW, "A", LEASE_SECONDS).due_since is None
+        assert store.claim(NOW + timedelta(hours=1), "B", LEASE_SECONDS).due_since is None
 
     def test_an_append_without_a_time_leaves_it(self, store: LedgerStore) -> None:
         entries = sealed_entries("m", 2)

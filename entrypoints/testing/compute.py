@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ...ports.compute import Compute, RunRequest, RunState, RunStatus
+from ...ports.compute import Compute, Isolation, Limits, RunRequest, RunState, RunStatus
 from ...ports.errors import Permanent
 
 _LIVE = (RunState.PENDING, RunState.RUNNING)
@@ -196,9 +196,11 @@ class ExecutingComputeContract(ComputeContract):
 
     Attributes:
         python: The interpreter, as the place where the commands run knows it.
+        readable: What a run that is kept apart has to read to start it.
     """
 
     python: str = sys.executable
+    readable: tuple[str, ...] = (sys.prefix, sys.base_prefix)
 
     def succeeding(self, key: str) -> RunRequest:
         return self.program(key, "print('started')")
@@ -250,3 +252,30 @@ class ExecutingComputeContract(ComputeContract):
         compute.submit(replace(run, environment={"GREETING": "Grüß Gott = 1"}))
         self.settle(compute, "run")
         assert compute.log_tail("run").strip() == "Grüß Gott = 1"
+
+    def apart(self, run: RunRequest, limits: Limits = Limits()) -> RunRequest:  # noqa: B008 - frozen
+        """Return the same run as one that is not trusted."""
+        return replace(run, isolation=Isolation(limits, readable=self.readable))
+
+    def test_a_run_that_is_kept_apart_has_its_request_and_no_environment(
+        self, compute: Compute, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DATABASE_PASSWORD", "secret")
+        text = "import os; print('DATABASE_PASSWORD' in os.environ, os.environ['GREETING'])"
+        run = replace(self.program("run", text), environment={"GREETING": "hello"})
+        compute.submit(self.apart(run))
+        assert self.settle(compute, "run").state is RunState.SUCCEEDED
+        assert compute.log_tail("run").strip() == "False hello"
+
+    def test_a_run_that_takes_more_memory_than_it_may_has_failed(self, compute: Compute) -> None:
+        text = "import time; kept = [b'x' * (8 << 20) for _ in range(40)]; time.sleep(60)"
+        compute.submit(self.apart(self.program("run", text), Limits(memory_bytes=128 << 20)))
+        status = self.settle(compute, "run")
+        assert status.state is RunState.FAILED
+        assert status.reason
+
+    def test_a_run_with_other_limits_is_another(self, compute: Compute) -> None:
+        compute.submit(self.apart(self.succeeding("run")))
+        with pytest.raises(Permanent):
+            compute.submit(self.apart(self.succeeding("run"), Limits(processes=17)))
+        self.settle(compute, "run")

@@ -11,11 +11,13 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Literal
 
 from ...domain.idle import champion_label
 from ...domain.jobs import TRANSITIONS, RetrainingJob
 from ...domain.notices import notices_of
+from ...domain.schedule import count_slots
 from ...domain.sealing import load, verify
 from ...domain.spec import ModelSpec
 from ...domain.state import ModelState, fold
@@ -148,6 +150,8 @@ def check_world(histories: Sequence[History], record: Record, outbox: Outbox) ->
         withdrawn_stays_away(history)
         foreign_champions_are_respected(history)
         chain_holds(history)
+        slots_are_settled_once(history)
+        moves_are_accounted_for(history)
     runs_start_once(record)
     notices_arrive(histories, record, outbox)
 
@@ -391,6 +395,16 @@ def chain_holds(history: History) -> None:
     assert fault is None, f"rule 8: {fault}"
 
 
+def moves_are_accounted_for(history: History) -> None:
+    """Every promotion and rollback says who, why, which version served before, and under which policy."""
+    for step in history.of_kind("promotion.intended", "promotion.done", "rollback.intended", "rollback.done"):
+        name = f"rule 8: entry {step.entry.seq} ({step.entry.kind})"
+        assert step.data["who"], f"{name} names nobody"
+        assert isinstance(step.data["why"], str), f"{name} gives no reason"
+        assert len(step.data["policy"]) == 64, f"{name} names no policy"
+        assert step.data["before"] == champion_label(step.before.champion), f"{name} names another champion"
+
+
 def check_tampering(
     model: str, entries: Sequence[Entry], at: int, how: Literal["edit", "remove", "reorder"]
 ) -> None:
@@ -419,3 +433,28 @@ def check_tampering(
     fault = verify(model, damaged)
     assert fault is not None, f"rule 8: {how} at {at} was not found"
     assert fault.seq == first.seq, f"rule 8: {how} at {at}: entry {fault.seq} was named, not {first.seq}"
+
+
+# -- time ---------------------------------------------------------------------------------------------------
+
+
+def slots_are_settled_once(history: History) -> None:
+    """Every cron slot since the enrolment has one job or is counted as missed, in order.
+
+    So that none comes twice and none is forgotten, whatever the clocks did. Under the settings as they are.
+    """
+    trigger, settled = history.spec.trigger, None
+    for step in history.of_kind("model.enrolled", "slots.missed", "job.opened"):
+        data = step.data
+        if step.entry.kind == "model.enrolled":
+            settled = datetime.fromisoformat(step.entry.at)
+            continue
+        slot = data["slot"] if step.entry.kind == "job.opened" else data["last"]
+        if slot is None:
+            continue
+        until, begin = datetime.fromisoformat(slot), datetime.fromisoformat(data.get("first", slot))
+        assert settled is not None, "time: a slot before the enrolment"
+        assert settled < begin, f"time: the slot of {begin} comes twice"
+        number = count_slots(trigger.schedule_expression, trigger.time_zone, settled, until)
+        assert number == data.get("count", 1), f"time: {number} slots up to {until}, settled by {data}"
+        settled = until

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from ...ports.errors import Permanent, Temporary
-from ...ports.notifier import Notice, Notifier
+from ...ports.notifier import Digest, DigestLine, Notice, Notifier
 
 NOTICE = Notice(
     id="heat-7-deployed",
@@ -23,8 +23,25 @@ NOTICE = Notice(
 )
 
 
+def digest_of_many(count: int = 100) -> Digest:
+    """A digest of so many notices: critical ones of several models first, and one that happened often."""
+    alone = [
+        replace(
+            NOTICE, id=f"alone-{n}-of-many", model=f"model-{n}", severity="critical", title=f"Conflict {n}"
+        )
+        for n in range(count // 2)
+    ]
+    often = [
+        replace(NOTICE, id=f"often-{n}-of-many", at=NOTICE.at - timedelta(minutes=n))
+        for n in range(count - len(alone))
+    ]
+    lines = (*(DigestLine((notice,)) for notice in alone), DigestLine(tuple(often)))
+    title = f"{count} notices: {len(alone)} critical, {len(often)} info"
+    return Digest("digest-of-many", "critical", title, often[-1].at, NOTICE.at, lines)
+
+
 class NotifierContract:
-    """Behaviour of a ``Notifier``.
+    """Behaviour of a ``Notifier``; of a ``DigestNotifier``, too, where it has ``send_digest``.
 
     Override ``notifier`` and ``received``; and, where the receiver can be made to fail, ``unreachable`` and
     ``refused``::
@@ -100,3 +117,36 @@ class NotifierContract:
         with pytest.raises(Permanent) as caught:
             notifier.send(NOTICE)
         assert str(caught.value)
+
+    def test_a_digest_arrives_as_one_message_with_every_id(self) -> None:
+        digest = digest_of_many()
+        self._digests(self.notifier())(digest)
+        (message,) = self.received()
+        for line in digest.lines:
+            assert line.newest.title in message
+            for notice_id in line.ids:
+                assert notice_id in message
+        assert message.index("alone-0-of-many") < message.index("often-0-of-many")
+
+    def test_a_digest_of_any_length_is_sent(self) -> None:
+        digest = digest_of_many()
+        long = [
+            DigestLine(tuple(replace(each, title="<t>" * 500, body="&\n" * 5000) for each in line.notices))
+            for line in digest.lines
+        ]
+        self._digests(self.notifier())(replace(digest, title="t" * 1000, lines=tuple(long)))
+        (message,) = self.received()
+        assert all(notice_id in message for line in digest.lines for notice_id in line.ids)
+
+    def test_a_digest_that_cannot_be_sent_is_temporary(self) -> None:
+        with pytest.raises(Temporary):
+            self._digests(self.unreachable())(digest_of_many())
+
+    def test_a_digest_that_is_refused_is_permanent(self) -> None:
+        with pytest.raises(Permanent):
+            self._digests(self.refused())(digest_of_many())
+
+    @staticmethod
+    def _digests(notifier: Notifier) -> Callable[[Digest], None]:
+        send: Callable[[Digest], None] | None = getattr(notifier, "send_digest", None)
+        return send or pytest.skip("it takes notices one by one")

@@ -35,7 +35,7 @@ from ...ports.compute import RunRequest, RunState, RunStatus
 from ...ports.data import Snapshot
 from ...ports.errors import Permanent, Temporary
 from ...ports.ledger import Append
-from ...ports.notifier import Notice
+from ...ports.notifier import Digest, Notice
 from ...ports.predictor import Predictions
 from ...ports.registry import ModelRegistry, ModelVersion
 from ...ports.scorer import Scores, ScoringTask
@@ -170,6 +170,12 @@ class ReluctantNotifier(MemoryNotifier):
             raise self.refusal
         super().send(notice)
 
+    def send_digest(self, digest: Digest) -> None:
+        """Keep the notices of a digest, or refuse it."""
+        if self.refusal is not None:
+            raise self.refusal
+        super().send_digest(digest)
+
 
 class World:
     """Every port in memory, a clock, and the levers that people and misfortune pull.
@@ -210,6 +216,7 @@ class World:
         """Every port, unbroken."""
         ledger = self.ledger
         return Ports(
+            ledger,
             ledger,
             ledger,
             ledger,
@@ -356,6 +363,10 @@ class _WatchedNotifier(_Watching):
     def send(self, notice: Notice) -> None:
         self._port.send(notice)
         self._record.delivered[notice.id] += 1
+
+    def send_digest(self, digest: Digest) -> None:
+        self._port.send_digest(digest)
+        self._record.delivered.update(name for line in digest.lines for name in line.ids)
 
 
 def alias_of(registry: ModelRegistry, model: str) -> str | None:

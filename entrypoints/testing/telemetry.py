@@ -15,13 +15,20 @@ FULL = TickReport(
     at=AT,
     seconds=0.25,
     holds_lease=True,
+    lease_holder="run:here:1",
+    leases_lost=1,
     looked=("heat", "steam"),
+    lag_seconds=7.5,
     verdicts={("performance", "yes"): 1, ("drift", "unknown"): 1},
     events={("heat", "started"): 1},
     errors={"metrics": 2},
     notices_sent=3,
     notices_waiting=1,
+    notices_dead=2,
+    notices_age_seconds=90.0,
     metrics={("heat", "accuracy"): 0.91},
+    unknown={"drift": 2},
+    conflicts=1,
     next_due=AT,
 )
 
@@ -54,6 +61,7 @@ class TelemetryContract:
                 verdicts={(odd, ""): 0},
                 errors={odd: 1},
                 metrics={(odd, odd): math.nan, ("heat", "mae"): -1e300},
+                unknown={odd: 3},
             )
         )
         assert self.ticks(telemetry) == 1

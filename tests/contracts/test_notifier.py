@@ -1,8 +1,13 @@
 import json
 import logging
+import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from local_http import LocalServer, Reply, local_server
@@ -10,9 +15,10 @@ from local_http import LocalServer, Reply, local_server
 from autoretrain.adapters.memory import MemoryNotifier
 from autoretrain.adapters.notifier_log import LogNotifier
 from autoretrain.adapters.notifier_slack import SlackNotifier
-from autoretrain.entrypoints.testing.notifier import NOTICE, NotifierContract
+from autoretrain.adapters.retry_after import retry_after
+from autoretrain.entrypoints.testing.notifier import NOTICE, NotifierContract, digest_of_many
 from autoretrain.ports.errors import MissingExtra, Permanent, Temporary
-from autoretrain.ports.notifier import Notifier
+from autoretrain.ports.notifier import DigestLine, Notice, Notifier
 
 SECRET = "/services/T0/B0/s3cr3t"
 
@@ -61,6 +67,34 @@ def test_slack_is_asked_to_wait_no_longer_than_it_says(slack: LocalServer) -> No
     assert len(slack.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "Wed, 04 Mar 2026 12:00:30 GMT"}, 30.0),
+        ({"Retry-After": "Wed, 04 Mar 2026 12:00:30 GMT", "Date": "Wed, 04 Mar 2026 11:59:00 GMT"}, 90.0),
+        ({"retry-after": "Wed, 04 Mar 2026 11:00:00 GMT"}, 0.0),
+        ({"RETRY-AFTER": " 7 "}, 7.0),
+        ({"Retry-After": "9" * 400}, 999999999999.0),
+        ({"Retry-After": "1.5"}, None),
+        ({"Retry-After": "-3"}, None),
+        ({"Retry-After": "\u0663"}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "Wed, 99 Mar 2026 12:00:30 GMT"}, None),
+        ({"Retry-After": "Wed, 04 Mar 2026 12:00:30 GMT", "Date": "today"}, 30.0),
+        ({}, None),
+    ],
+)
+def test_the_wait_is_read_as_seconds_or_as_a_date(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers, datetime(2026, 3, 4, 12, tzinfo=UTC)) == seconds
+
+
+def test_slack_may_say_a_date(slack: LocalServer) -> None:
+    slack.reply(503, "", Date="Wed, 04 Mar 2026 12:00:00 GMT", Retry_After="Wed, 04 Mar 2026 12:02:00 GMT")
+    with pytest.raises(Temporary) as caught:
+        SlackNotifier(slack.url + SECRET).send(NOTICE)
+    assert caught.value.retry_after == 120.0
+
+
 @pytest.mark.parametrize("status", [500, 502, 503])
 def test_a_failing_slack_is_temporary_and_asked_once(slack: LocalServer, status: int) -> None:
     slack.reply(status, "server_error")
@@ -83,6 +117,29 @@ def test_a_slow_slack_is_temporary(slack: LocalServer) -> None:
     slack.answer = lambda request: Reply(hangs=True)
     with pytest.raises(Temporary, match="in time"):
         SlackNotifier(slack.url + SECRET, timeout=0.2).send(NOTICE)
+
+
+def test_a_slack_that_sends_byte_by_byte_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        done = threading.Event()
+
+        def trickle() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                while not done.wait(0.05):
+                    connection.sendall(b".")  # each byte begins the socket's time limit anew
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        begun = time.monotonic()
+        try:
+            with pytest.raises(Temporary, match="in time"):
+                SlackNotifier(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout=0.3).send(NOTICE)
+            assert time.monotonic() - begun < 3
+        finally:
+            done.set()
+            thread.join()
 
 
 @pytest.mark.parametrize(
@@ -148,6 +205,20 @@ def test_a_long_notice_keeps_within_what_slack_takes(slack: LocalServer) -> None
     assert "&am…" not in sections[0]["text"]["text"]
 
 
+def test_a_digest_keeps_within_what_slack_takes(slack: LocalServer) -> None:
+    digest = digest_of_many()
+    long = [
+        DigestLine(tuple(replace(each, title="<&>" * 500, body="&" * 9000) for each in line.notices))
+        for line in digest.lines
+    ]
+    SlackNotifier(slack.url + SECRET).send_digest(replace(digest, lines=tuple(long)))
+    blocks = json.loads(slack.requests[0].body)["blocks"]
+    texts = [block["text"]["text"] for block in blocks if block["type"] == "section"]
+    assert len(blocks) <= 50
+    assert all(0 < len(text) <= 3000 for text in texts)
+    assert "&am…" not in "".join(texts)
+
+
 class TestLogNotifier(NotifierContract):
     @pytest.fixture(autouse=True)
     def _log(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -174,7 +245,11 @@ class TestMemoryNotifier(NotifierContract):
         return self.memory
 
     def received(self) -> Sequence[str]:
-        return [
-            "\n".join((sent.id, sent.model, sent.title, sent.body, *sent.facts, *sent.facts.values()))
-            for sent in self.memory.sent
-        ]
+        digests = [[n for line in digest.lines for n in line.notices] for digest in self.memory.digests]
+        together = {notice.id for notices in digests for notice in notices}
+        alone = [[sent] for sent in self.memory.sent if sent.id not in together]
+        return ["\n".join(map(self.text, message)) for message in (*alone, *digests)]
+
+    @staticmethod
+    def text(sent: Notice) -> str:
+        return "\n".join((sent.id, sent.model, sent.title, sent.body, *sent.facts, *sent.facts.values()))

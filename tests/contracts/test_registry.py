@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from local_http import local_server
 from mlflow_store import log_payload, sqlite_store
 
 from autoretrain.adapters.artefact_digest import artefact_digest
 from autoretrain.adapters.memory import MemoryRegistry
-from autoretrain.adapters.mlflow_client import MlflowConnection
+from autoretrain.adapters.mlflow_client import MlflowConnection, local_path
 from autoretrain.adapters.registry_mlflow import MlflowRegistry
 from autoretrain.adapters.tracker_mlflow import MlflowTracker
 from autoretrain.entrypoints.testing.registry import ModelRegistryContract, training_context
@@ -99,6 +101,42 @@ class TestMlflowRegistry(ModelRegistryContract):
         with pytest.raises(Permanent, match="missing or empty"):
             registry.champions(["boiler"])
 
+    @pytest.mark.parametrize(
+        ("plant", "reason"),
+        [
+            (lambda folder: (folder / "more").symlink_to("/etc/passwd"), "symbolic link, more"),
+            (lambda folder: os.mkfifo(folder / "pipe"), "neither a file nor a directory"),
+            (lambda folder: os.truncate(folder / "model.bin", 2 << 20), "is larger than 1 MiB"),
+        ],
+        ids=["link", "pipe", "oversize"],
+    )
+    def test_a_candidate_whose_artefact_is_more_than_files(
+        self, tmp_path: Path, plant: Callable[[Path], object], reason: str
+    ) -> None:
+        registry = MlflowRegistry(self.uri, most_bytes=1 << 20)
+        self.log_models(registry, training_context("job-1"), [b"one"])
+        connection = MlflowConnection(self.uri)
+        run = connection.run_of("autoretrain", "job-1")
+        assert run is not None
+        (logged,) = connection.logged_models(run)
+        folder = local_path(logged.artifact_location)
+        assert folder is not None
+        plant(folder)
+        with pytest.raises(Permanent, match=reason):
+            registry.candidate("boiler", "job-1")
+
+    def test_an_address_that_leads_out_of_where_it_seems_to_be(
+        self, registry: ModelRegistry, tmp_path: Path
+    ) -> None:
+        (tmp_path / "foreign").mkdir()
+        (tmp_path / "foreign" / "model.bin").write_bytes(b"foreign")
+        client = MlflowConnection(self.uri).client
+        client.create_registered_model("boiler")
+        client.create_model_version("boiler", f"file://{tmp_path}/artefacts/../foreign")
+        client.set_registered_model_alias("boiler", "champion", "1")
+        with pytest.raises(Permanent, match=r"\.\."):
+            registry.champions(["boiler"])
+
     def test_an_altered_artefact_is_not_fetched(self, registry: ModelRegistry) -> None:
         assert isinstance(registry, MlflowRegistry)
         version = self.champion(registry)
@@ -135,6 +173,24 @@ def test_a_message_holds_no_credentials() -> None:
     with pytest.raises(Temporary) as caught:
         MlflowRegistry("http://user:secret@127.0.0.1:9").champions(["boiler"])
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "body", ["", "{}", "200 OK", '{"registered_model": {"name": "pump"}}', "[]", "<html>"]
+)
+def test_a_server_that_says_nothing_does_not_say_that_nobody_serves(body: str) -> None:
+    """MLflow's client reads an empty answer as a model without aliases."""
+    with local_server() as server:
+        server.reply(200, body)
+        registry = MlflowRegistry(server.url)
+        for ask in (
+            lambda: registry.champions(["boiler"]),
+            lambda: registry.candidate("boiler", "job-1"),
+            lambda: registry.set_champion(ModelVersion("boiler", "1", "d" * 64, ""), None),
+        ):
+            with pytest.raises(Temporary):
+                ask()
+        assert not [request for request in server.requests if request.path.endswith("/alias")]
 
 
 def test_a_locked_database_is_temporary(tmp_path: Path) -> None:

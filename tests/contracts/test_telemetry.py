@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
@@ -38,13 +40,47 @@ class TestPrometheusTelemetry(TelemetryContract):
             ("autoretrain_holds_lease", ()): 1.0,
             ("autoretrain_looks_total", ()): 4.0,
             ("autoretrain_verdicts_total", (("answer", "yes"), ("trigger", "performance"))): 2.0,
-            ("autoretrain_entries_total", (("kind", "started"), ("model", "heat"))): 2.0,
+            ("autoretrain_entries_total", (("kind", "started"),)): 2.0,
             ("autoretrain_errors_total", (("part", "metrics"),)): 4.0,
             ("autoretrain_notices_sent_total", ()): 6.0,
             ("autoretrain_notices_waiting", ()): 1.0,
+            ("autoretrain_notices_dead", ()): 2.0,
+            ("autoretrain_notices_oldest_age_seconds", ()): 90.0,
+            ("autoretrain_leases_lost_total", ()): 2.0,
+            ("autoretrain_due_models", ()): 2.0,
+            ("autoretrain_due_lag_seconds", ()): 7.5,
+            ("autoretrain_unknown_verdicts", (("trigger", "drift"),)): 2.0,
+            ("autoretrain_conflicts", ()): 1.0,
             ("autoretrain_model_metric", (("metric", "accuracy"), ("model", "heat"))): 0.91,
         }
         assert {key: page.get(key) for key in expected} == expected
+
+    def test_the_age_of_the_loop_is_that_of_the_scrape(self) -> None:
+        seconds = [100.0]
+        telemetry = PrometheusTelemetry(monotonic=lambda: seconds[0])
+        age = ("autoretrain_loop_age_seconds", ())
+        seconds[0] = 130.0
+        assert exported(telemetry)[age] == 30.0
+        telemetry.report(FULL)
+        seconds[0] = 137.5
+        assert exported(telemetry)[age] == 7.5
+
+    def test_what_is_known_again_is_no_longer_unknown(self) -> None:
+        telemetry = PrometheusTelemetry()
+        telemetry.report(FULL)
+        telemetry.report(replace(FULL, unknown={"performance": 1}, conflicts=0))
+        page = exported(telemetry)
+        unknown = {key[1][0][1]: value for key, value in page.items() if key[0].endswith("unknown_verdicts")}
+        assert unknown == {"drift": 0.0, "performance": 1.0}
+        assert page["autoretrain_conflicts", ()] == 0.0
+
+    def test_a_fleet_does_not_multiply_the_kinds_of_entries(self) -> None:
+        telemetry = PrometheusTelemetry()
+        telemetry.report(FULL)
+        before = len(exported(telemetry))
+        events = {(f"model-{n}", "started"): 1 for n in range(1000)}
+        telemetry.report(replace(FULL, events=events))
+        assert len(exported(telemetry)) == before
 
     def test_shares_a_registry_with_the_application(self) -> None:
         registry = CollectorRegistry()

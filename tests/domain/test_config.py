@@ -8,9 +8,10 @@ from domain_world import spec_of
 from pydantic import ValidationError
 
 from autoretrain.domain.config import TriggerConfig
+from autoretrain.domain.slots import ScheduleRule
 from autoretrain.domain.spec import ModelSpec, PromotionSpec, TrainingSpec
 from autoretrain.domain.trigger_types import TriggerType
-from autoretrain.domain.triggers import DriftRule, ManualRule, PerformanceRule, ScheduleRule
+from autoretrain.domain.triggers import DriftRule, ManualRule, PerformanceRule
 
 REGRESSOR: dict[str, Any] = {
     "task": "regression", "metric": "mae", "threshold": 2.0, "promotion": {"floor": 0.5},
@@ -26,6 +27,9 @@ class TestTriggerConfig:
             "evaluation_window_days": 30,
             "training_window_days": 90,
             "time_zone": "UTC",
+            "missed_slots": "latest",
+            "slot_grace_minutes": 60.0,
+            "max_missed": 10,
         }
 
     @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """A job told as a timeline."""
 
-from domain_world import NOW, Story, version
+from domain_world import DAY, NOW, Story, spec_of, version
 
-from autoretrain.domain.explain import timeline
+from autoretrain.domain.explain import held_text, timeline
 from autoretrain.domain.plan import ChampionSeen, NothingSeen, RunSeen, Trouble
 from autoretrain.domain.requests import ask_approve, ask_cancel, ask_reject, ask_rollback
+from autoretrain.domain.sealing import Draft
 from autoretrain.ports.compute import RunState, RunStatus
 
 
@@ -30,8 +31,24 @@ def test_a_promotion_and_its_rollback() -> None:
         "Job completed",
     ]
     assert "f1: 0.9500 (champion 0.8800)" in told[5].details
-    assert "worse" in " ".join(told[-1].details)
+    policy = f"settings {story.spec.digest[:12]}"
+    assert told[-3].details[0] == "in place of 1"
+    assert told[-3].details[1].startswith("controller: f1 ")
+    assert told[-3].details[2] == policy
+    assert told[-1].details == ("in place of 2", "ann: worse", policy)
     assert {moment.at for moment in told} == {NOW}
+
+
+def test_entries_of_an_older_release_tell_what_they_say() -> None:
+    story = Story().serving().opened().running().trained().judged()
+    job = story.job_id
+    story.told(Draft("promotion.done", {"job_id": job, "version": version("2"), "before": "1"}))
+    story.told(Draft("job.closed", {"job_id": job, "status": "completed", "reason": ""}))
+    story.asked(lambda s: ask_rollback(s, "ann", ""))
+    older = {"target": version("1"), "expected": "2", "who": "ann", "why": ""}
+    story.told(Draft("rollback.intended", older), Draft("rollback.done", {**older, "withdrawn": "2"}))
+    told = timeline(story.entries, job)
+    assert [moment.details for moment in told[-3:]] == [("in place of 1",), (), ("in place of 2", "ann")]
 
 
 def test_what_people_did() -> None:
@@ -72,3 +89,22 @@ def test_a_cancelled_job() -> None:
 
 def test_no_such_job() -> None:
     assert timeline(Story().serving().promoted().entries, "j7") == ()
+
+
+def test_slots_that_were_missed_and_what_held_back() -> None:
+    begin = NOW - 30 * DAY
+    story = Story(spec_of(rule="schedule", cooldown_hours=240), enrolled=begin).serving()
+    story.opened()
+    first, looked, opened = timeline(story.entries, story.job_id)[:3]
+    assert (first.title, first.details) == (
+        "3 cron slots got no job", ("2026-02-08 00:00 UTC to 2026-02-22 00:00 UTC", "missed_slots = latest")
+    )  # fmt: skip
+    assert (looked.title, opened.title) == ("Triggers looked at", "Job opened (scheduled)")
+
+
+def test_why_nothing_is_started() -> None:
+    assert held_text("cooldown", NOW) == (
+        "cooldown (the last job ended too short a time ago) until 2026-03-04 12:00 UTC"
+    )
+    assert held_text("for", None, flapping=True) == "for (the triggers change their mind too fast)"
+    assert held_text("limit", None) == "limit"

@@ -1,5 +1,6 @@
 """An open job, phase by phase."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -177,8 +178,12 @@ class TestValidation:
 
 class TestApproval:
     def test_waits(self) -> None:
-        plan = Story().serving().by_hand().plan(NothingSeen(), NOW + DAY)
-        assert (plan.drafts, plan.act, plan.look_at) == ((), None, NOW + 7 * DAY)
+        story = Story().serving().by_hand()
+        plan = story.plan(NothingSeen(), NOW + DAY)
+        soon = timedelta(seconds=story.spec.check_every_seconds)  # the alias is watched meanwhile
+        assert (plan.drafts, plan.act, plan.look_at) == ((), None, NOW + DAY + soon)
+        late = story.plan(NothingSeen(), NOW + 7 * DAY - timedelta(minutes=1))
+        assert (late.drafts, late.act, late.look_at) == ((), None, NOW + 7 * DAY)
 
     def test_expires(self) -> None:
         story = Story().serving().by_hand()
@@ -226,6 +231,26 @@ class TestDeployment:
         assert kinds(plan) == ["promotion.done", "job.closed"]
         assert plan.drafts[0].data["before"] == "1"
         assert "is +7.95% against" in ended(story)[1]
+
+    def test_a_promotion_says_who_why_instead_of_whom_and_under_which_policy(self) -> None:
+        story = Story().serving().opened().running().trained()
+        intended = story.sees(ScoresSeen(scored())).drafts[-1]
+        decided_under = story.spec.digest
+        story.spec = spec_of(cooldown_hours=1)  # the settings changed in between
+        done = story.sees(ChampionSeen(TWO)).drafts[0]
+        job = story.state.last_job
+        assert job is not None
+        accounted = {"who": "controller", "why": job.outcome, "before": "1", "policy": decided_under}
+        assert intended.data == {"job_id": job.job_id, "version": TWO, "expected": "1", **accounted}
+        assert done.data == {"job_id": job.job_id, "version": TWO, **accounted}
+
+    def test_an_approved_promotion_names_the_person(self) -> None:
+        story = Story().serving().by_hand()
+        story.asked(lambda s: ask_approve(s, story.job_id, "bob", "fine"))
+        intended = story.sees(NothingSeen()).drafts[-1]
+        done = story.sees(ChampionSeen(TWO)).drafts[0]
+        for draft in (intended, done):
+            assert (draft.data["who"], draft.data["why"]) == ("bob", "approved by bob: fine")
 
     def test_the_alias_has_not_moved_yet(self) -> None:
         plan = self.deploying().plan(ChampionSeen(ONE))

@@ -37,7 +37,13 @@ def long_story() -> Story:
     story.sees(story.idle(version("1")))  # champion.restored
     story.asked(lambda s: ask_release(s, "2", "bob", "it was fine"))
     story.asked(lambda s: ask_rollback(s, "ann", "again"))
-    story.sees(ChampionSeen(version("9")))  # rollback.failed
+    story.sees(Trouble("no route to host", temporary=True))  # rollback.stalled
+    story.sees(ChampionSeen(version("1")))
+    story.sees(Trouble("it is gone", temporary=False, acting=True))  # rollback.skipped
+    story.sees(ChampionSeen(version("1")))  # rollback.failed
+    story.asked(lambda s: ask_rollback(s, "ann", "once more"))
+    story.sees(ChampionSeen(version("9")))  # champion.conflict and rollback.failed
+    story.sees(story.idle(version("1")))  # champion.restored
     story.sees(story.idle(version("1"), accuracy=None))  # look.changed
     story.sees(story.idle(version("1"), NOW + 2 * DAY, accuracy=None), NOW + 2 * DAY)  # unknown.lasting
     story.by_hand(NOW + 3 * DAY)
@@ -49,7 +55,11 @@ def long_story() -> Story:
     story.deployed().asked(lambda s: ask_start(s, "ann", {}, "again"))
     start = story.state.start
     assert start is not None
-    return story.asked(lambda s: ask_cancel(s, start.job_id, "ann", "no"))
+    story.asked(lambda s: ask_cancel(s, start.job_id, "ann", "no"))
+    later, serving = NOW + 30 * DAY, story.state.champion
+    assert serving is not None
+    story.sees(story.idle(serving.version, later), later)  # slots.missed
+    return story
 
 
 STORY = long_story()

@@ -8,6 +8,7 @@ import pytest
 from domain_world import DAY, HOUR, NOW, version
 from hypothesis import given
 
+from autoretrain.domain.slots import ScheduleRule
 from autoretrain.domain.trigger_types import TriggerType
 from autoretrain.domain.triggers import (
     CustomAnswer,
@@ -20,7 +21,6 @@ from autoretrain.domain.triggers import (
     Observation,
     PerformanceRule,
     Rule,
-    ScheduleRule,
     Situation,
     is_pending,
 )

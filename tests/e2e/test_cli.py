@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from cli_project import Project, environment, until
-from domain_world import Story, version
+from domain_world import DAY, HOUR, NOW, Story, spec_of, version
 
 from autoretrain.adapters.ledger_sqlite import SqliteLedger
 from autoretrain.domain.requests import ask_start
@@ -181,6 +181,22 @@ def test_a_model_is_shown_with_what_is_unknown_and_in_conflict(tell: Tell, said:
     assert data["conflict"] == "9"
     assert data["verdicts"]["performance"]["answer"] == "unknown"
     assert data["champion"]["version"]["version"] == "1"
+
+
+def test_a_model_is_shown_with_what_holds_it_back_and_what_it_missed(tell: Tell, said: Said) -> None:
+    story = Story(spec_of(rule="performance | schedule"), enrolled=NOW - 30 * DAY).serving().promoted()
+    later = NOW + HOUR
+    story.sees(story.idle(version("2"), later, accuracy=0.8), later)
+    tell(story)
+
+    text, data = said.by("show", "m"), said.json("show", "m")
+
+    cooling = "cooldown (the last job ended too short a time ago) until 2026-03-05 12:00 UTC"
+    assert f"the triggers want a retraining, held back by: {cooling}" in text
+    assert "3 in all, the last 3 from 2026-02-08 00:00 UTC to 2026-02-22 00:00 UTC" in text
+    assert (data["suppressed"], data["suppressed_until"]) == ("cooldown", "2026-03-05T12:00:00Z")
+    assert data["flapping"] is False
+    assert data["missed_slots"]["total"] == 3
 
 
 def test_the_beginning_of_an_identity_must_be_unique(tell: Tell, said: Said) -> None:
@@ -356,11 +372,18 @@ def test_a_controller_answers_and_keeps_a_second_one_out(project: Project, said:
         until(lambda: _get(f"{url}/healthz")[0] == 200)
 
         assert "autoretrain_ticks_total" in _get(f"{url}/metrics")[1]
-        assert _get(f"{url}/nothing") == (404, "there is /metrics and /healthz\n")
+        assert _get(f"{url}/nothing") == (404, "there is /metrics and /healthz and /readyz\n")
         assert f"process {controller.pid}" in said.by("run", code=2)
         (project.directory / ".autoretrain" / "run.lock").rename(project.directory / "run.lock")
         address = url.removeprefix("http://")
         assert "Address already in use" in said.by("run", "--listen", address, code=2)
+
+        status, page = _get(f"{url}/readyz")
+        assert (status, json.loads(page)["role"]) == (200, "leading")
+        (project.directory / ".autoretrain" / "ledger.db").rename(project.directory / "ledger.db")
+        until(lambda: _get(f"{url}/readyz")[0] == 503)
+        assert "was deleted or replaced while in use" in _get(f"{url}/readyz")[1]
+        assert _get(f"{url}/healthz")[0] == 200  # it turns, and restarting it would bring nothing back
     finally:
         controller.send_signal(signal.SIGTERM)
         assert controller.wait(timeout=30) == 0

@@ -32,6 +32,7 @@ WEBHOOK = "AUTORETRAIN_SLACK_WEBHOOK_URL"
 DEFAULTS = {
     "ledger": ledger_sqlite.SqliteLedger,
     "agenda": ledger_sqlite.SqliteLedger,
+    "limits": ledger_sqlite.SqliteLedger,
     "outbox": ledger_sqlite.SqliteLedger,
     "observations": observations_sqlite.SqliteObservations,
     "metrics": metrics_rescoring.RescoringMetrics,
@@ -52,6 +53,7 @@ CHOICES: dict[str, dict[str, type[Any]]] = {
     },
     "drift": {"evidently": drift_evidently.EvidentlyDrift},
     "notifier": {"log": notifier_log.LogNotifier, "slack": notifier_slack.SlackNotifier},
+    "compute": {"subprocess": compute_subprocess.SubprocessCompute},
 }
 
 
@@ -70,7 +72,7 @@ def settings(directory: Path, **adapters: str) -> Settings:
 def test_every_port_has_its_default(tmp_path: Path) -> None:
     ports = AutoRetrainPipeline(settings=settings(tmp_path)).ports
     assert {name: type(getattr(ports, name)) for name in PORTS} == DEFAULTS
-    assert len({id(store) for store in (ports.ledger, ports.agenda, ports.outbox)}) == 1
+    assert len({id(store) for store in (ports.ledger, ports.agenda, ports.limits, ports.outbox)}) == 1
 
 
 def test_every_choice_of_the_settings_is_known_here() -> None:

@@ -31,7 +31,9 @@ def settings_classes(model: type[BaseModel], title: str = "") -> Iterator[tuple[
     for name, field in model.model_fields.items():
         for kind in (field.annotation, *typing.get_args(field.annotation)):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                key = {"models": "models.NAME", "queries": "queries.METRIC"}.get(name, name)
+                named = {"models": "NAME", "queries": "METRIC", "groups": "GROUP", "compute": "BACKEND"}
+                several = typing.get_origin(field.annotation) is dict
+                key = f"{name}.{named[name]}" if several else name
                 yield from settings_classes(kind, f"{title}.{key}".strip("."))
 
 
@@ -71,11 +73,30 @@ def test_every_secret_is_on_the_page() -> None:
 
 def test_the_settings_that_the_page_shows_can_be_used() -> None:
     blocks = re.findall(r"```toml\n(.*?)```", SETTINGS_PAGE, flags=re.DOTALL)
-    assert len(blocks) == 2
-    settings = parse_settings(tomllib.loads("\n".join(blocks)), ROOT)
+    assert len(blocks) == 3
+    values: dict[str, typing.Any] = {}
+    for block in map(tomllib.loads, blocks):
+        values = _joined(values, block)
+    settings = parse_settings(values, ROOT)
     model = settings.models["boiler"]
     assert (model.cooldown_hours, model.trigger.performance_metric_threshold) == (12, 0.9)
     assert "$models" in settings.prometheus.queries["accuracy"].expression
+
+
+def _joined(one: dict[str, typing.Any], other: dict[str, typing.Any]) -> dict[str, typing.Any]:
+    """Two files as one, table by table."""
+    both = {name: _joined(one[name], other[name]) for name in one.keys() & other.keys()}
+    return {**one, **other, **both}
+
+
+def test_the_settings_of_the_audit_page_can_be_used() -> None:
+    page = (DOCS / "audit.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    server = {"tracking_uri": "http://127.0.0.1:5000"}
+    keepers = [
+        parse_settings({"mlflow": server, **tomllib.loads(block)}, ROOT).audit.keeper for block in blocks
+    ]
+    assert keepers == ["file", "mlflow", "command"]
 
 
 def test_the_training_page_names_every_variable_of_the_contract() -> None:

@@ -13,6 +13,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from cli_project import until
 
 from autoretrain import AutoRetrainPipeline, JobStatus, RetrainingTrigger, TriggerType
+from autoretrain.domain.verdict import yes
 from autoretrain.domain.world import Ports
 from autoretrain.entrypoints.settings import Settings, parse_settings
 from autoretrain.entrypoints.testing.simulated_world import Training, World, divide_at
@@ -90,6 +91,46 @@ def triggered(place: Place, pipeline: AutoRetrainPipeline, boundary: float = 0.5
     pipeline.release()
     place.world.metrics.set(MODEL, "accuracy", 0.97)
     return pipeline.list_recent_jobs(MODEL, limit=1)[0].job_id
+
+
+class TestWhatHoldsBack:
+    def test_nothing_does_while_nothing_is_wanted(self, pipeline: AutoRetrainPipeline) -> None:
+        assert pipeline.held_back(MODEL) is None
+
+    def test_is_told_with_its_end(self, place: Place, pipeline: AutoRetrainPipeline) -> None:
+        triggered(place, pipeline)
+        ended = place.world.now
+        place.world.now += timedelta(minutes=30)
+        place.world.add_rows(MODEL)
+        place.world.metrics.set(MODEL, "accuracy", 0.8)
+        held = pipeline.held_back(MODEL)
+        assert held is not None
+        assert (held.reason, held.until) == ("cooldown", ended + timedelta(hours=1))
+        place.world.now += timedelta(hours=1)
+        assert pipeline.held_back(MODEL) is None
+
+    def test_an_open_job_is_a_reason(self, place: Place, pipeline: AutoRetrainPipeline) -> None:
+        place.world.training[MODEL] = Training("hangs")
+        pipeline.start_retrain_job(MODEL)
+        place.world.metrics.set(MODEL, "accuracy", 0.8)
+        held = pipeline.held_back(MODEL)
+        assert held is not None
+        assert held.reason == "open job"
+
+    def test_a_budget_and_a_verdict_that_must_last(self, tmp_path: Path) -> None:
+        place = Place(tmp_path, for_hours=3, max_jobs_a_day=1, cooldown_hours=0)
+        pipeline = place.pipeline()
+        place.world.metrics.set(MODEL, "accuracy", 0.8)
+        held = pipeline.held_back(MODEL)
+        assert held is not None
+        assert (held.reason, held.until) == ("for", place.world.now + timedelta(hours=3))
+        place.world.training[MODEL] = Training("fails")
+        pipeline.wait(pipeline.start_retrain_job(MODEL))
+        place.world.now += timedelta(minutes=1)
+        held = pipeline.held_back(MODEL, yes("accuracy is low"))
+        assert held is not None
+        midnight = place.world.now.replace(hour=0, minute=0, second=0) + timedelta(days=1)
+        assert (held.reason, held.until) == ("budget", midnight)
 
 
 class TestJobs:

@@ -59,7 +59,7 @@ class Fleet:
         predictor = MemoryPredictor(self.registry, data)
         ledger = self.ledger
         ports = Ports(
-            *(ledger, ledger, ledger, self.observations, self.metrics, self.drift, data),
+            *(ledger, ledger, ledger, ledger, self.observations, self.metrics, self.drift, data),
             *(MemoryCompute(self._train), self.registry, self.registry, predictor),
             *(MemoryScorer(data, predictor), MemoryNotifier(), MemoryTelemetry()),
         )

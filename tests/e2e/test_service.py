@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,11 +23,13 @@ class FailingLedger(MemoryLedger):
         super().__init__()
         self.errors: list[Exception] = []
 
-    def claim(self, now: datetime, holder: str, lease_seconds: float, limit: int = 1000) -> Claim:
+    def claim(
+        self, now: datetime, holder: str, lease_seconds: float, limit: int = 1000, model: str | None = None
+    ) -> Claim:
         """Raise the next error, or claim."""
         if self.errors:
             raise self.errors.pop(0)
-        return super().claim(now, holder, lease_seconds, limit)
+        return super().claim(now, holder, lease_seconds, limit, model)
 
 
 class Clockwork:
@@ -85,32 +86,6 @@ def test_the_wait_a_server_asked_for_is_kept_up_to_a_limit(
     _service(pipeline, clockwork).forever()
 
     assert clockwork.waits == [7.0, 15.0]
-
-
-def test_health_follows_the_ticks(
-    pipeline: AutoRetrainPipeline, ledger: FailingLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clockwork = Clockwork(stops=1)
-    service = _service(pipeline, clockwork)
-    assert service.health().reason == "no tick has ended in the last 30 s"
-
-    service.forever()
-    assert service.health().ok
-
-    ledger.errors = [Temporary("the disk is full")]
-    service.forever()
-    assert service.health().ok
-    clockwork.now += 30.0
-    assert service.health().reason == "the disk is full"
-
-    service.forever()
-    assert service.health().ok
-
-    def away(*_: Any) -> list[str]:
-        raise Temporary("the ledger is away")
-
-    monkeypatch.setattr(ledger, "models", away)
-    assert service.health().reason == "the ledger is away"
 
 
 def test_another_holder_of_the_lease_is_waited_for(

@@ -54,6 +54,11 @@ def test_from_a_run_to_a_champion_and_a_server_that_goes_away(
     predicted = parquet.read_table(answer.uri)["prediction"].to_pylist()
     assert sum(map(int.__eq__, labels, predicted)) / 200 > 0.85
 
+    small = MlflowRegistry(mlflow_server.uri, cache=tmp_path / "small", most_bytes=1024)
+    with pytest.raises(Permanent, match=r"larger than .* MiB; raise mlflow\.max_artifact_mb"):
+        small.fetch(candidate)
+    assert not (tmp_path / "small").exists()  # its size was asked before anything was fetched
+
     tracker.annotate(candidate, {"f1": 0.9}, {"decision": "promote"})
     with pytest.raises(Permanent, match="altered"):
         registry.set_champion(replace(candidate, digest="0" * 64), None)
