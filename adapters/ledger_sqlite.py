@@ -17,7 +17,8 @@ from ..ports.ledger import Append, Entry
 from ..ports.limits import Unit
 from ..ports.notifier import Notice
 from ..ports.outbox import Backlog, Outgoing
-from .sqlite_connection import Database, Schema, from_micros, to_micros
+from .micros import from_micros, to_micros
+from .sqlite_connection import Database, Schema
 
 _SCHEMA = Schema("sqlite", application_id=0x4152544C)  # "ARTL"
 
@@ -123,6 +124,15 @@ class SqliteLedger:
         """Bring the file of an older release to this release's schema; see ``Database.upgrade``."""
         return self._database.upgrade()
 
+    def versions(self) -> tuple[int, int]:
+        """The version that the file has, and the one of this release; see ``Database.versions``."""
+        return self._database.versions()
+
+    @property
+    def place(self) -> str:
+        """The path of the file."""
+        return self._database.place
+
     # Ledger
 
     def models(self) -> Sequence[str]:
@@ -205,6 +215,12 @@ class SqliteLedger:
         """Give the lease back at once, if the holder has it; its epoch is never current again."""
         with self._database.writing() as connection:
             connection.execute("UPDATE leases SET holder = NULL WHERE shard = 0 AND holder = ?", (holder,))
+
+    def next_look(self, model: str) -> datetime | None:
+        """When a controller will look at a model; ``None`` when no time is set. Takes no lease."""
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT next_look FROM agenda WHERE model = ?", (model,)).fetchone()
+            return None if row is None else from_micros(row[0])
 
     # Outbox
 

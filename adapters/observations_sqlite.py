@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 from ..ports.observations import Look
-from .sqlite_connection import Database, Schema, from_micros, to_micros
+from .micros import from_micros, to_micros
+from .sqlite_connection import Database, Schema
 
 _SCHEMA = Schema("observations", application_id=0x4152544F)  # "ARTO"
 
@@ -47,6 +48,15 @@ class SqliteObservations:
     def upgrade(self) -> tuple[int, int]:
         """Bring the file of an older release to this release's schema; see ``Database.upgrade``."""
         return self._database.upgrade()
+
+    def versions(self) -> tuple[int, int]:
+        """The version that the file has, and the one of this release; see ``Database.versions``."""
+        return self._database.versions()
+
+    @property
+    def place(self) -> str:
+        """The path of the file."""
+        return self._database.place
 
     def record(self, looks: Sequence[Look]) -> None:
         """Keep looks, all or none. A second look of a model at the same time replaces the first.

@@ -10,16 +10,12 @@ import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from ..ports.errors import AutoRetrainError, Permanent, Temporary
 from .file_system import network_file_system
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 _TEMPORARY = {
     sqlite3.SQLITE_BUSY: "another process is writing to it",
@@ -34,16 +30,6 @@ _TEMPORARY = {
     sqlite3.SQLITE_INTERRUPT: "interrupted",
 }
 """Conditions that may pass, by SQLite's primary result code; anything else is permanent."""
-
-
-def to_micros(at: datetime) -> int:
-    """Return an aware datetime as whole microseconds since 1970 in UTC."""
-    return (at - _EPOCH) // _MICROSECOND
-
-
-def from_micros(micros: int) -> datetime:
-    """Return microseconds since 1970 as an aware datetime in UTC."""
-    return _EPOCH + micros * _MICROSECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +188,27 @@ class Database:
         with self._lock:
             self._discard()
             self._identity = None
+
+    def versions(self) -> tuple[int, int]:
+        """The version that the file has, and the one of this release; 0 for a file that is not there.
+
+        Raises:
+            Temporary: Another process is using it, or it cannot be reached.
+            Permanent: It is damaged, or of something else.
+        """
+        with self._lock:
+            if self._found() is None:
+                return 0, self._schema.newest
+            try:
+                with closing(self._opened(install=False)) as connection:
+                    return self._schema.version(connection), self._schema.newest
+            except (sqlite3.Error, OSError) as error:
+                raise self._explained(error) from error
+
+    @property
+    def place(self) -> str:
+        """The path of the file."""
+        return str(self._path)
 
     def upgrade(self) -> tuple[int, int]:
         """Bring the file of an older release to the newest schema. A missing file is created.

@@ -24,6 +24,7 @@ from autoretrain.entrypoints.settings import (
     ComputeSettings,
     ControllerSettings,
     DataSettings,
+    LedgerSettings,
     MlflowSettings,
     ModelSettings,
     PredictionSettings,
@@ -44,6 +45,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         TriggerConfig,
         TrainingSpec,
         PromotionSpec,
+        LedgerSettings,
         AdapterSettings,
         PrometheusSettings,
         PrometheusQuerySettings,
@@ -89,7 +91,7 @@ def _table(model: type[BaseModel]) -> str:
     lines = [f"| {'variable' if prefix else 'setting'} | default | values | meaning |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
         if (model, name) not in _IMPLIED and not _is_table(field):
-            shown = f"{prefix}{name.upper()}" if prefix else name
+            shown = f"{prefix}{name.upper()}" if prefix else field.alias or name
             cells = (f"`{shown}`", _default(field), _values(field), meanings[name])
             lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
     return "\n".join(lines) + "\n"

@@ -40,16 +40,14 @@ def _state(settings: Settings) -> Path:
     return settings.state_dir
 
 
-def _ledger(settings: Settings) -> Any:
-    from ..adapters.ledger_sqlite import SqliteLedger
+def _ledger(settings: Settings, secrets: Secrets) -> Any:
+    _state(settings)
+    return settings.store(secrets).ledger()
 
-    return SqliteLedger(_state(settings) / "ledger.db")
 
-
-def _observations(settings: Settings) -> Any:
-    from ..adapters.observations_sqlite import SqliteObservations
-
-    return SqliteObservations(_state(settings) / "observations.db")
+def _observations(settings: Settings, secrets: Secrets) -> Any:
+    _state(settings)
+    return settings.store(secrets).observations()
 
 
 def _compute(settings: Settings) -> Any:
@@ -215,11 +213,11 @@ class Container(containers.DeclarativeContainer):
     settings = providers.Dependency(instance_of=Settings)
     secrets = providers.Dependency(instance_of=Secrets)
 
-    ledger = providers.Singleton(_ledger, settings)
+    ledger = providers.Singleton(_ledger, settings, secrets)
     agenda = providers.Singleton(lambda ledger: ledger, ledger)
     limits = providers.Singleton(lambda ledger: ledger, ledger)
     outbox = providers.Singleton(lambda ledger: ledger, ledger)
-    observations = providers.Singleton(_observations, settings)
+    observations = providers.Singleton(_observations, settings, secrets)
     compute = providers.Selector(
         providers.Callable(lambda settings: settings.adapters.compute, settings),
         subprocess=providers.Singleton(_compute, settings),

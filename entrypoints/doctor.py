@@ -120,6 +120,7 @@ def _extras(settings: Settings) -> Iterator[Finding]:
     needed += [("evidently", "drift")] if asks_drift else []
     needed += [("cryptography", "anchor")] if settings.audit.keeper != "none" else []
     needed += [("slack_sdk", "slack")] if settings.adapters.notifier == "slack" else []
+    needed += [("psycopg", "postgres")] if settings.ledger.store == "postgres" else []
     missing = [(library, extra) for library, extra in needed if find_spec(library) is None]
     for library, extra in missing:
         fix = f"pip install 'autoretrain[{extra}]'"
@@ -134,7 +135,10 @@ def _ledger(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
     for fault in faults:
         yield Finding("ledger", "problem", str(fault), _TAMPERED)
     if not faults:
-        yield _ok("ledger", f"{len(models)} streams, all whole")
+        place = getattr(pipeline.ports.ledger, "place", "of your own")
+        yield _ok("ledger", f"{place}: {len(models)} streams, all whole")
+    for weakness in getattr(pipeline.ports.ledger, "weaknesses", list)():
+        yield Finding("ledger", "warning", weakness, "change the settings of the server, or name another one")
 
 
 def _anchors(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
@@ -292,6 +296,10 @@ def _sandbox(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
 
 
 def _controller(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    running: Sequence[str] = getattr(pipeline.ports.ledger, "controllers", list)()
+    if running:
+        yield _ok("controller", f"{', '.join(running)} share the models")
+        return
     try:
         with exclusive(pipeline.settings.state_dir):
             pass

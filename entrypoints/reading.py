@@ -1,19 +1,16 @@
 """The light reading path: the ledger folded into views, without checked settings, container or library.
 
 A command that only looks should answer at once, also where the settings do not pass their check or an extra
-is not installed. So this module imports the standard library, the ledger and the fold, and nothing else.
+is not installed. So this module imports the standard library, the fold, and the adapter of the one ledger.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..adapters.ledger_sqlite import SqliteLedger
-from ..adapters.sqlite_connection import from_micros
 from ..domain.explain import Moment, timeline
 from ..domain.jobs import RetrainingJob
 from ..domain.sealing import Fault
@@ -24,8 +21,7 @@ from ..ports.outbox import Outgoing
 from .audit import chains_alone, examine
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
 from .settings_file import FILE_NAME as FILE_NAME
-
-LEDGER_FILE = "ledger.db"
+from .stores import Store, store_of_file
 
 _FAR_AHEAD = datetime(9999, 12, 31, tzinfo=UTC)
 _ALL = 2**31 - 1
@@ -60,26 +56,15 @@ class Installation:
     """
 
     def __init__(self, settings: str | Path | None = None) -> None:
-        file = find_settings_file(settings)
-        values = read_toml(file)
-        models, state = values.get("models", {}), values.get("state", DEFAULT_STATE)
-        problems = [
-            Problem(name, repr(value), f"must be {wanted}")
-            for name, value, kind, wanted in (
-                ("models", models, dict, "a table"),
-                ("state", state, str, "a path"),
-            )
-            if not isinstance(value, kind)
-        ]
-        if problems:
-            raise ConfigurationError(problems)
-        self.fleet: tuple[str, ...] = tuple(models)
-        self.settings_file = file
-        self.has_audit: bool = "audit" in values
-        self.state_dir = (file.parent / state).absolute()
-        self._file = self.state_dir / LEDGER_FILE
-        # A file that is not there is not created by looking for it.
-        self._ledger = SqliteLedger(self._file) if self._file.exists() else None
+        found = place_of(settings)
+        self.fleet: tuple[str, ...] = found.models
+        self.settings_file = found.settings_file
+        self.has_audit = found.has_audit
+        self.store = found.store
+        self.state_dir = found.store.state_dir
+        ledger = found.store.ledger()
+        # A ledger that is not there is not created by looking for it.
+        self._ledger = ledger if ledger.versions()[0] else None
         self._states = States(self._ledger) if self._ledger else None
 
     @property
@@ -144,12 +129,7 @@ class Installation:
 
         The agenda's own methods take the lease, which a command that only looks must not do.
         """
-        if self._ledger is None:
-            return None
-        query = "SELECT next_look FROM agenda WHERE model = ?"
-        with closing(sqlite3.connect(f"{self._file.as_uri()}?mode=ro", uri=True)) as connection:
-            row = connection.execute(query, (model,)).fetchone()
-        return from_micros(row[0]) if row else None
+        return self._ledger.next_look(model) if self._ledger else None
 
     def undelivered(self) -> list[Outgoing]:
         """Notices that wait, the most urgent first, then those that were given up, oldest first."""
@@ -180,6 +160,50 @@ class Installation:
     def faults(self) -> list[Fault]:
         """Walk every stream by its chain; the first fault of each that has one, empty when all are whole."""
         return list(examine(self._ledger, chains_alone()).faults)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a settings file says without being checked as a whole.
+
+    Attributes:
+        settings_file: The file.
+        models: Names of its models.
+        has_audit: Whether it has a section ``audit``.
+        store: Where the ledger is.
+    """
+
+    settings_file: Path
+    models: tuple[str, ...]
+    has_audit: bool
+    store: Store
+
+
+def place_of(settings: str | Path | None = None) -> Place:
+    """Find an installation by its settings file.
+
+    Args:
+        settings: The file, or a directory that holds it; ``None`` looks for it.
+
+    Raises:
+        ConfigurationError: There is no settings file, it is not TOML, or it names no usable place.
+        MissingExtra: The driver of the store is not installed.
+    """
+    file = find_settings_file(settings)
+    values = read_toml(file)
+    models, state = values.get("models", {}), values.get("state", DEFAULT_STATE)
+    problems = [
+        Problem(name, repr(value), f"must be {wanted}")
+        for name, value, kind, wanted in (
+            ("models", models, dict, "a table"),
+            ("state", state, str, "a path"),
+        )
+        if not isinstance(value, kind)
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+    store = store_of_file(values, (file.parent / state).absolute())
+    return Place(file, tuple(models), "audit" in values, store)
 
 
 def job_ids(state: ModelState) -> list[str]:

@@ -23,6 +23,7 @@ from ..domain.spec import ModelSpec
 from ..ports.credentials import without_credentials
 from ..ports.errors import ConfigurationError, Problem
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
+from .stores import DEFAULT_SCHEMA, PASSWORD_FIX, SCHEMA_PATTERN, Store, holds_password, store_of
 
 
 class _Section(BaseModel):
@@ -74,6 +75,26 @@ class AdapterSettings(_Section):
     drift: Literal["evidently"] = "evidently"
     notifier: Literal["log", "slack"] = "log"
     compute: Literal["subprocess"] = "subprocess"
+
+
+class LedgerSettings(_Section):
+    """Where the ledger is: what happened, what is due, and what waits to be told.
+
+    Attributes:
+        store: ``sqlite`` keeps it in the state directory, for one controller; ``postgres`` serves several.
+        dsn: Where PostgreSQL is: a connection string of libpq, ``key=value`` or a URL, without password.
+        schema_name: Schema within the database; created where the role may.
+    """
+
+    store: Literal["sqlite", "postgres"] = "sqlite"
+    dsn: str | None = Field(default=None, repr=False)
+    schema_name: str = Field(default=DEFAULT_SCHEMA, alias="schema", pattern=f"^{SCHEMA_PATTERN}$")
+
+    @model_validator(mode="after")
+    def _without_password(self) -> LedgerSettings:
+        if self.dsn is not None and holds_password(self.dsn):
+            raise ValueError(f"dsn: {PASSWORD_FIX}")
+        return self
 
 
 class PrometheusQuerySettings(_Section):
@@ -218,6 +239,7 @@ class Settings(_Section):
     Attributes:
         base: Directory of the settings file; relative paths start here.
         state: Directory of ledger, runs and snapshots, relative to ``base``.
+        ledger: Where the ledger is.
         adapters: Which technology stands behind which port.
         prometheus: Live metrics.
         mlflow: Registry and tracking.
@@ -231,6 +253,7 @@ class Settings(_Section):
 
     base: Path
     state: Path = Path(DEFAULT_STATE)
+    ledger: LedgerSettings = Field(default_factory=LedgerSettings)
     adapters: AdapterSettings = Field(default_factory=AdapterSettings)
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
     mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
@@ -296,6 +319,17 @@ class Settings(_Section):
         """Absolute directory of everything this installation keeps."""
         return (self.base / self.state).absolute()
 
+    def store(self, secrets: Secrets) -> Store:
+        """Where the ledger is, with its secret.
+
+        Raises:
+            ConfigurationError: PostgreSQL is asked for, and nothing says where it is.
+            MissingExtra: Its driver is not installed.
+        """
+        ledger, secret = self.ledger, secrets.ledger_dsn
+        given = secret.get_secret_value() if secret else None
+        return store_of(self.state_dir, ledger.store, ledger.dsn, ledger.schema_name, given)
+
     @property
     def tracking_uri(self) -> str:
         """Address of MLflow."""
@@ -315,6 +349,8 @@ class Secrets(BaseSettings):
     Attributes:
         slack_webhook_url: Incoming webhook of the Slack channel.
         prometheus_token: Bearer token for Prometheus.
+        ledger_dsn: Connection string of PostgreSQL; what it names wins over ``ledger.dsn``, so that
+            ``password=…`` is enough.
         audit_key: Private key that signs the anchors of the ledger, in PEM.
     """
 
@@ -322,6 +358,7 @@ class Secrets(BaseSettings):
 
     slack_webhook_url: SecretStr | None = None
     prometheus_token: SecretStr | None = None
+    ledger_dsn: SecretStr | None = None
     audit_key: SecretStr | None = None
 
     @field_validator("*", mode="before")

@@ -4,10 +4,14 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from postgres_server import Postgres
 
 settings.register_profile("dev", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -41,3 +45,21 @@ def _nothing_left_running() -> Iterator[None]:
     while (left := sorted(_started_by(mark))) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left, "left running:\n" + "\n".join(left)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["Postgres"]:
+    """A PostgreSQL server, careless about its disk; every test takes a schema of its own."""
+    from postgres_server import running_postgres
+
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: "Postgres") -> Iterator[int]:
+    """The port of PgBouncer, in transaction mode, before that server."""
+    from postgres_server import running_pgbouncer
+
+    with running_pgbouncer(postgres) as port:
+        yield port

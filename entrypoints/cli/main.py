@@ -36,6 +36,7 @@ _HOMES = {
     "override": "champions",
     "notices": "notices",
     "audit": "audit",
+    "db": "db",
 }
 """Module of each command, in the order in which a user meets them."""
 

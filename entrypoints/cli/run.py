@@ -38,8 +38,8 @@ def run(invocation: Invocation, once: bool, until_idle: bool, listen: str | None
 
     Looks, retrains, judges, promotes or says why not.
 
-    Only one runs on a state directory. What a signal interrupts is finished first; what a crash interrupts is
-    taken up by the next run.
+    Only one runs on a ledger in SQLite; on PostgreSQL several share the models. What a signal interrupts is
+    finished first; what a crash interrupts is taken up by the next run, or by another one.
     """
     from ...adapters.telemetry_prometheus import PrometheusTelemetry
     from ..service import Service, StopSignal, exclusive, release_quietly
@@ -52,7 +52,8 @@ def run(invocation: Invocation, once: bool, until_idle: bool, listen: str | None
     if listen is None:
         listen = "" if once or until_idle else pipeline.settings.controller.listen
     with ExitStack() as stack:
-        stack.enter_context(exclusive(pipeline.settings.state_dir))
+        if pipeline.settings.ledger.store == "sqlite":
+            stack.enter_context(exclusive(pipeline.settings.state_dir))
         stop = stack.enter_context(StopSignal())
         service = Service(pipeline, stop.wait, anchors=_anchors(pipeline, stack))
         stack.enter_context(_status(listen, service, telemetry))

@@ -7,9 +7,11 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
 import pytest
+from postgres_server import Postgres, unused_schema
 
 from autoretrain.adapters.ledger_sqlite import SqliteLedger
 from autoretrain.adapters.memory import MemoryObservations
+from autoretrain.adapters.observations_postgres import PostgresObservations
 from autoretrain.adapters.observations_sqlite import SqliteObservations
 from autoretrain.entrypoints.testing.observations import ObservationsContract, look
 from autoretrain.ports.errors import Permanent
@@ -24,6 +26,17 @@ class TestSqliteObservations(ObservationsContract):
 class TestMemoryObservations(ObservationsContract):
     def make_observations(self, folder: Path, keep: int) -> AbstractContextManager[Observations]:
         return nullcontext(MemoryObservations(keep=keep))
+
+
+@pytest.mark.service
+@pytest.mark.xdist_group("postgres")
+class TestPostgresObservations(ObservationsContract):
+    @pytest.fixture(autouse=True)
+    def _server(self, postgres: Postgres, pgbouncer: int) -> None:
+        self.dsn = postgres.dsn(port=pgbouncer)
+
+    def make_observations(self, folder: Path, keep: int) -> AbstractContextManager[Observations]:
+        return closing(PostgresObservations(self.dsn, schema=unused_schema(), keep=keep))
 
 
 def test_looks_outlive_the_process_and_the_file_stays_bounded(tmp_path: Path) -> None:
