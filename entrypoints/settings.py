@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ..adapters.mlflow_client import sqlite_file
 from ..domain.limits import LimitSettings
 from ..domain.spec import ModelSpec
+from ..ports.compute import SandboxChoice
 from ..ports.credentials import without_credentials
 from ..ports.errors import ConfigurationError, Problem
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
@@ -170,7 +171,7 @@ class PredictionSettings(_Section):
             relative to the settings file.
     """
 
-    sandbox: Literal["auto", "required", "none"] = "auto"
+    sandbox: SandboxChoice = "auto"
     deadline_seconds: float = Field(default=600.0, gt=0)
     memory_mb: int = Field(default=8192, ge=128)
     cpu_seconds: float = Field(default=3600.0, ge=1)
