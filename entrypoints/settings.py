@@ -239,7 +239,7 @@ class Settings(_Section):
 
     Attributes:
         base: Directory of the settings file; relative paths start here.
-        state: Directory of ledger, runs and snapshots, relative to ``base``.
+        state: Directory of ledger, runs and snapshots, relative to ``base``; on a local disk.
         ledger: Where the ledger is.
         adapters: Which technology stands behind which port.
         prometheus: Live metrics.
