@@ -229,14 +229,9 @@ def _apply(state: ModelState, entry: Entry) -> ModelState:
 
 
 def _last_slot(known: datetime | None, key: str | None) -> datetime | None:
-    """The last slot that a key names. The keys of a stream are unique: so no slot is settled twice.
-
-    Later in the stream is later in time, too, but for a ledger whose clock was set back.
-    """
-    if key is None or not key.startswith(SLOT_KEY):
-        return known
-    slot = datetime.fromisoformat(key.removeprefix(SLOT_KEY))
-    return slot if known is None else max(known, slot)
+    """The slot that a key names. Keys of a stream are unique, and slots are settled in the order of time."""
+    named = key is not None and key.startswith(SLOT_KEY)
+    return datetime.fromisoformat(key.removeprefix(SLOT_KEY)) if key and named else known
 
 
 def _with_job(state: ModelState, line: _Line, **changes: Any) -> ModelState:
