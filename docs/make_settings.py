@@ -22,6 +22,7 @@ from autoretrain.entrypoints.settings import (
     ComputeSettings,
     ControllerSettings,
     DataSettings,
+    LoggingSettings,
     MlflowSettings,
     ModelSettings,
     PrometheusQuerySettings,
@@ -47,6 +48,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         MlflowSettings,
         ComputeSettings,
         ControllerSettings,
+        LoggingSettings,
         Secrets,
     )
 }

@@ -24,6 +24,7 @@ from .decide import decide
 from .delivery import Delivered, Delivery
 from .idle import situation_of
 from .jobs import RetrainingJob
+from .log_context import about, about_model, log_recorded
 from .notices import notices_of
 from .plan import RETRY, Act, CancelRun, Phase, Plan, Seen, SetChampion, SubmitTraining, Trouble, phase_of
 from .sealing import Draft, canonical, digest_of, plain, seal
@@ -245,7 +246,10 @@ class Controller:
             seen = self._gather(states, now)
             active = [state.model for state in states if self._step(state, seen[state.model], epoch, now)]
         for model in active:
-            _log.error("%s did not settle within %d looks; it waits for the next tick", model, _MOST_ROUNDS)
+            with about_model(model):
+                _log.error(
+                    "%s did not settle within %d looks; it waits for the next tick", model, _MOST_ROUNDS
+                )
             self.ports.agenda.set_next_look(model, self.state(model).head.seq, now + RETRY, epoch)
 
     def _ours(self, models: Iterable[str], epoch: int, now: datetime) -> list[str]:
@@ -263,7 +267,8 @@ class Controller:
                 states.append(self.state(model))
             except Permanent as error:
                 self._world.tally.errors["ledger"] += 1
-                _log.error("%s is left alone: %s", model, error)
+                with about_model(model):
+                    _log.error("%s is left alone: %s", model, error)
         return states
 
     def _gather(self, states: list[ModelState], now: datetime) -> dict[str, Seen]:
@@ -277,6 +282,10 @@ class Controller:
 
     def _step(self, state: ModelState, seen: Seen, epoch: int, now: datetime) -> bool:
         """Decide, record and act for one model; say whether to look at it again at once."""
+        with about(state):
+            return self._decide_and_do(state, seen, epoch, now)
+
+    def _decide_and_do(self, state: ModelState, seen: Seen, epoch: int, now: datetime) -> bool:
         plan = decide(self.fleet[state.model], self._rules[state.model], state, seen, now)
         if plan.verdicts is not None:
             self._note_look(state, plan, now)
@@ -287,7 +296,8 @@ class Controller:
             except Overtaken:
                 return True
         if plan.act is not None:
-            self._act(state.model, plan.act)
+            with about(self._states[state.model]):  # a run that was intended just now is known there
+                self._act(state.model, plan.act)
         if plan.look_at is not None and not plan.drafts:
             self.ports.agenda.set_next_look(state.model, state.head.seq, plan.look_at, epoch)
         return plan.look_at is None
@@ -305,6 +315,7 @@ class Controller:
         notices = notices_of(state, entries)
         self.ports.ledger.append(Append(state.model, entries, epoch, look_at, notices))
         self._know(after)
+        log_recorded(after, entries)
         self._world.tally.events.update((state.model, draft.kind) for draft in drafts)
 
     # -- acting -------------------------------------------------------------------------------------------

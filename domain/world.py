@@ -29,6 +29,7 @@ from ..ports.values import Pending, TimeWindow
 from .decide import is_cancelled_at_rest
 from .idle import situation_of
 from .jobs import RetrainingJob
+from .log_context import about, about_model
 from .plan import (
     ChampionSeen,
     DataSeen,
@@ -154,7 +155,8 @@ class World:
             if phase_of(state) is Phase.IDLE:
                 idle.append(state)
             else:
-                seen[state.model] = self.ask(phase_of(state).value, partial(self._job, state))
+                with about(state):
+                    seen[state.model] = self.ask(phase_of(state).value, partial(self._job, state))
         return {**seen, **self.look_at_idle(idle, now)}
 
     def look_at_idle(
@@ -248,6 +250,10 @@ class World:
         return dict(answers.items())
 
     def _observe(self, query: DriftQuery | CustomQuery) -> Observation:
+        with about_model(query.model):
+            return self._observed(query)
+
+    def _observed(self, query: DriftQuery | CustomQuery) -> Observation:
         if isinstance(query, CustomQuery):
             said = self.ask(query.name, lambda: self._asked(query))
             return Missing(said.reason) if isinstance(said, Trouble) else said

@@ -136,6 +136,20 @@ class ControllerSettings(_Section):
     stale_seconds: float = Field(default=120.0, ge=30.0, allow_inf_nan=False)
 
 
+class LoggingSettings(_Section):
+    """The log of our commands, on standard error.
+
+    Attributes:
+        format: ``console`` for people, ``json`` for programs, one object a line; ``--log-format`` overrides
+            it.
+        level: Least level of the lines of ``autoretrain run``; the other commands say warnings. ``-v`` says
+            more.
+    """
+
+    format: Literal["console", "json"] = "console"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
 class Settings(_Section):
     """Everything a user can set.
 
@@ -147,6 +161,7 @@ class Settings(_Section):
         mlflow: Registry and tracking.
         compute: Local runs.
         controller: The loop.
+        logging: The log.
         models: The fleet, by name.
     """
 
@@ -157,6 +172,7 @@ class Settings(_Section):
     mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
     compute: ComputeSettings = Field(default_factory=ComputeSettings)
     controller: ControllerSettings = Field(default_factory=ControllerSettings)
+    logging: LoggingSettings = Field(default_factory=LoggingSettings)
     models: dict[str, ModelSettings] = Field(default_factory=dict)
 
     @model_validator(mode="after")
