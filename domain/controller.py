@@ -29,7 +29,7 @@ from .notices import notices_of
 from .plan import RETRY, Act, CancelRun, Phase, Plan, Seen, SetChampion, SubmitTraining, Trouble, phase_of
 from .sealing import Draft, canonical, digest_of, plain, seal
 from .spec import ModelSpec
-from .state import ModelState, fold
+from .state import RECENT_JOBS, ModelState, fold
 from .tally import LeaseWatch, Standing, report_of
 from .trigger_types import TriggerType
 from .triggers import Rule, is_pending
@@ -86,13 +86,22 @@ class Controller:
     # -- what is known ------------------------------------------------------------------------------------
 
     def state(self, model: str) -> ModelState:
-        """What the ledger knows of a model now.
+        """What the ledger knows of a model now, with the latest ``RECENT_JOBS`` jobs.
 
         Raises:
             Temporary: The ledger cannot be read.
         """
         known = self._states.get(model, ModelState(model))
-        return self._know(fold(model, self.ports.ledger.read(model, known.head.seq), known))
+        entries = self.ports.ledger.read(model, known.head.seq)
+        return self._know(fold(model, entries, known, keep_jobs=RECENT_JOBS))
+
+    def history(self, model: str) -> ModelState:
+        """What the ledger knows of a model, with all its jobs; read anew and not remembered.
+
+        Raises:
+            Temporary: The ledger cannot be read.
+        """
+        return fold(model, self.ports.ledger.read(model))
 
     def _know(self, state: ModelState) -> ModelState:
         """Remember a state."""
@@ -311,7 +320,7 @@ class Controller:
         now: datetime,
     ) -> None:
         entries = seal(state.model, state.head, drafts, now)
-        after = fold(state.model, entries, state)
+        after = fold(state.model, entries, state, keep_jobs=RECENT_JOBS)
         notices = notices_of(state, entries)
         self.ports.ledger.append(Append(state.model, entries, epoch, look_at, notices))
         self._know(after)

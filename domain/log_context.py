@@ -17,7 +17,7 @@ from .jobs import RetrainingJob
 from .sealing import load
 from .state import ModelState
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("autoretrain.ledger")
 
 _IDS: ContextVar[Mapping[str, str]] = ContextVar("autoretrain_log_ids", default=MappingProxyType({}))
 
