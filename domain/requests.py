@@ -130,7 +130,8 @@ def _listed(state: ModelState) -> str:
 
 def _job(state: ModelState, job_id: str) -> RetrainingJob:
     if job_id not in state.jobs:
-        raise UnknownJob(f"{state.model} has no job {job_id}")
+        recent = " that has not ended long ago" if state.earlier_jobs else ""
+        raise UnknownJob(f"{state.model} has no job {job_id}{recent}")
     return state.jobs[job_id]
 
 

@@ -234,6 +234,20 @@ class AuditSettings(_Section):
         return self
 
 
+class LoggingSettings(_Section):
+    """The log of our commands, on standard error.
+
+    Attributes:
+        format: ``console`` for people, ``json`` for programs, one object a line; ``--log-format`` overrides
+            it.
+        level: Least level of the lines of ``autoretrain run``; the other commands say warnings. ``-v`` says
+            more.
+    """
+
+    format: Literal["console", "json"] = "console"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
 class Settings(_Section):
     """Everything a user can set.
 
@@ -249,6 +263,7 @@ class Settings(_Section):
         controller: The loop.
         limits: What holds across models, for all controllers together.
         audit: Signed anchors of the ledger.
+        logging: The log.
         models: The fleet, by name.
     """
 
@@ -263,6 +278,7 @@ class Settings(_Section):
     controller: ControllerSettings = Field(default_factory=ControllerSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     audit: AuditSettings = Field(default_factory=AuditSettings)
+    logging: LoggingSettings = Field(default_factory=LoggingSettings)
     models: dict[str, ModelSettings] = Field(default_factory=dict)
 
     @model_validator(mode="after")

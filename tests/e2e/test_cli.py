@@ -31,6 +31,7 @@ HEAVY = (
     "httpx",
     "sklearn",
     "pandas",
+    "structlog",
 )
 
 
@@ -87,7 +88,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["jobs"], ["jobs", "--json"], ["show", "m"], ["start", "--help"]]
+    "arguments", [["--help"], ["jobs"], ["jobs", "--json"], ["show", "m"], ["start", "--help"], ["notices"]]
 )
 def test_commands_that_only_look_import_nothing_heavy(tell: Tell, arguments: list[str]) -> None:
     tell(Story().serving().opened())
@@ -107,7 +108,7 @@ sys.exit(code)
 def test_every_command_is_described_in_one_line(said: Said) -> None:
     listed = said.by("--help").partition("Commands:")[2].strip().splitlines()
 
-    assert len(listed) == 15
+    assert len(listed) == 16
     assert not [line for line in listed if line.endswith("...")]
 
 
