@@ -430,7 +430,7 @@ class _Watch:
     """Looks at what all processes of a run take. This binds root too, whom the kernel's limits spare.
 
     Args:
-        limits: The most it may take; the fields of ``Limits``.
+        limits: The most it may take; the fields of ``RunLimits``.
         directories: Where what it keeps is counted.
     """
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -91,7 +92,7 @@ class EvidentlyDrift:
         folder = self._directory / key
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            part = folder / f"request.json.{os.getpid()}.part"
+            part = folder / f"request.json.{os.getpid()}-{threading.get_ident()}.part"
             part.write_text(json.dumps(request), encoding="utf-8")
             os.replace(part, folder / "request.json")
         except OSError as error:

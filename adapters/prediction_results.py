@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -187,7 +188,7 @@ def _check_finite(name: str, values: Array) -> None:
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> str:
-    scratch = path.with_name(f"{path.name}.{os.getpid()}")
+    scratch = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
     write(scratch)
     with scratch.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

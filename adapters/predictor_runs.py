@@ -8,11 +8,12 @@ import json
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..ports.compute import Compute, Isolation, Limits, RunRequest, RunState, RunStatus, SandboxChoice
+from ..ports.compute import Compute, Isolation, RunLimits, RunRequest, RunState, RunStatus, SandboxChoice
 from ..ports.data import Snapshot
 from ..ports.errors import MissingExtra, Permanent, Temporary
 from ..ports.predictor import Predictions
@@ -66,7 +67,7 @@ class RunPredictor:
         fetch: Callable[[ModelVersion], Path] | None = None,
         python: str = sys.executable,
         deadline_seconds: float = 600,
-        limits: Limits = Limits(),  # noqa: B008 - frozen
+        limits: RunLimits = RunLimits(),  # noqa: B008 - frozen
         sandbox: SandboxChoice = "auto",
         readable: Sequence[str] = (),
         hidden: Sequence[str] = (),
@@ -170,7 +171,7 @@ class RunPredictor:
             result = keep(folder, path, rows)
         except Unusable as fault:
             raise Permanent(f"{what}: {fault}") from None
-        draft = path.with_suffix(f".json.{os.getpid()}")
+        draft = path.with_suffix(f".json.{os.getpid()}-{threading.get_ident()}")
         draft.write_text(json.dumps(result))
         os.replace(draft, path.with_suffix(".json"))
         shutil.rmtree(folder, ignore_errors=True)
@@ -194,7 +195,7 @@ class RunPredictor:
         except ImportError as error:
             raise MissingExtra("pyarrow", "mlflow") from error
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        scratch = path.with_suffix(f".{os.getpid()}")
+        scratch = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
         source = local_path(snapshot.uri)
         try:
             # Named columns, read as they are in the file: no partitions guessed from its path.

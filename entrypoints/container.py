@@ -18,7 +18,7 @@ from dependency_injector import containers, providers
 
 from ..domain.world import Ports
 from ..ports.anchors import AnchorKeeper
-from ..ports.compute import Limits
+from ..ports.compute import RunLimits
 from ..ports.data import DataSource
 from ..ports.errors import ConfigurationError, Problem
 from ..ports.metrics import MetricSource
@@ -104,7 +104,7 @@ def _predictor(settings: Settings, compute: Any, registry: Any) -> Predictor:
         fetch=fetch,
         python=sys.executable,
         deadline_seconds=predictions.deadline_seconds,
-        limits=Limits(
+        limits=RunLimits(
             memory_bytes=predictions.memory_mb << 20,
             cpu_seconds=predictions.cpu_seconds,
             processes=predictions.processes,

@@ -28,7 +28,7 @@ SandboxChoice = Literal["auto", "required", "none"]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RunLimits:
     """The most that a run may take, all its processes together; beyond it the run is ended and has failed.
 
     Attributes:
@@ -61,7 +61,7 @@ class Isolation:
             this, ``none`` asks for the limits alone.
     """
 
-    limits: Limits = Limits()
+    limits: RunLimits = RunLimits()
     readable: tuple[str, ...] = ()
     writable: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ...ports.compute import Compute, Isolation, Limits, RunRequest, RunState, RunStatus
+from ...ports.compute import Compute, Isolation, RunLimits, RunRequest, RunState, RunStatus
 from ...ports.errors import Permanent
 
 _LIVE = (RunState.PENDING, RunState.RUNNING)
@@ -253,7 +253,7 @@ class ExecutingComputeContract(ComputeContract):
         self.settle(compute, "run")
         assert compute.log_tail("run").strip() == "Grüß Gott = 1"
 
-    def apart(self, run: RunRequest, limits: Limits = Limits()) -> RunRequest:  # noqa: B008 - frozen
+    def apart(self, run: RunRequest, limits: RunLimits = RunLimits()) -> RunRequest:  # noqa: B008 - frozen
         """Return the same run as one that is not trusted."""
         return replace(run, isolation=Isolation(limits, readable=self.readable))
 
@@ -269,7 +269,7 @@ class ExecutingComputeContract(ComputeContract):
 
     def test_a_run_that_takes_more_memory_than_it_may_has_failed(self, compute: Compute) -> None:
         text = "import time; kept = [b'x' * (8 << 20) for _ in range(40)]; time.sleep(60)"
-        compute.submit(self.apart(self.program("run", text), Limits(memory_bytes=128 << 20)))
+        compute.submit(self.apart(self.program("run", text), RunLimits(memory_bytes=128 << 20)))
         status = self.settle(compute, "run")
         assert status.state is RunState.FAILED
         assert status.reason
@@ -277,5 +277,5 @@ class ExecutingComputeContract(ComputeContract):
     def test_a_run_with_other_limits_is_another(self, compute: Compute) -> None:
         compute.submit(self.apart(self.succeeding("run")))
         with pytest.raises(Permanent):
-            compute.submit(self.apart(self.succeeding("run"), Limits(processes=17)))
+            compute.submit(self.apart(self.succeeding("run"), RunLimits(processes=17)))
         self.settle(compute, "run")

@@ -24,7 +24,7 @@ from autoretrain.adapters.compute_subprocess import SubprocessCompute
 from autoretrain.adapters.prediction_results import Unusable, keep, words_of_a_stranger
 from autoretrain.adapters.predictor_runs import RunPredictor
 from autoretrain.entrypoints.testing.predictor import PredictorContract
-from autoretrain.ports.compute import Limits
+from autoretrain.ports.compute import RunLimits
 from autoretrain.ports.data import Snapshot
 from autoretrain.ports.errors import Permanent
 from autoretrain.ports.predictor import Predictions
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MIB = 1 << 20
-LIMITS = Limits(memory_bytes=640 * MIB, cpu_seconds=60.0, processes=30, output_bytes=16 * MIB)
+LIMITS = RunLimits(memory_bytes=640 * MIB, cpu_seconds=60.0, processes=30, output_bytes=16 * MIB)
 
 
 class Model:
@@ -73,7 +73,7 @@ class Plant:
         self.snapshot: Snapshot = PredictorContract().make_snapshot(base)
 
     def predict(
-        self, model: Callable[[pd.DataFrame], Any], *, limits: Limits = LIMITS, deadline: float = 60.0
+        self, model: Callable[[pd.DataFrame], Any], *, limits: RunLimits = LIMITS, deadline: float = 60.0
     ) -> list[Any]:
         artefact = artefact_of(self.base / "artefact", model)
         version = ModelVersion("boiler", "1", artefact_digest(artefact), str(artefact))
@@ -82,7 +82,7 @@ class Plant:
         return values
 
     def answer(
-        self, version: ModelVersion, *, limits: Limits = LIMITS, deadline: float = 60.0
+        self, version: ModelVersion, *, limits: RunLimits = LIMITS, deadline: float = 60.0
     ) -> Predictions:
         predictor = RunPredictor(
             SubprocessCompute(self.state / "runs"),
@@ -262,7 +262,7 @@ def test_other_limits_start_it_anew_and_what_was_kept_stays(plant: Plant) -> Non
             file.write(bytes(2 << 20))
         return [1] * len(rows)
 
-    tight = Limits(output_bytes=MIB)
+    tight = RunLimits(output_bytes=MIB)
     with pytest.raises(Permanent, match="File too large"):
         plant.predict(needs_room, limits=tight)
     artefact = plant.base / "artefact"

@@ -24,13 +24,13 @@ import pytest
 from autoretrain.adapters import sandbox as sandbox_module
 from autoretrain.adapters.compute_subprocess import SubprocessCompute
 from autoretrain.adapters.sandbox import Sandbox, find_sandbox, interpreter_needs
-from autoretrain.ports.compute import Isolation, Limits, RunRequest, RunState, RunStatus
+from autoretrain.ports.compute import Isolation, RunLimits, RunRequest, RunState, RunStatus
 from autoretrain.ports.errors import Permanent
 
 from services import require
 
 MIB = 1 << 20
-LIMITS = Limits(memory_bytes=128 * MIB, cpu_seconds=30.0, processes=40, output_bytes=8 * MIB)
+LIMITS = RunLimits(memory_bytes=128 * MIB, cpu_seconds=30.0, processes=40, output_bytes=8 * MIB)
 
 
 def sandbox_named(tool: str) -> Sandbox:
@@ -63,7 +63,7 @@ def compute(directory: Path, sandbox: Sandbox) -> SubprocessCompute:
     return SubprocessCompute(directory, sandbox=sandbox)
 
 
-def hostile(text: str, *arguments: object, limits: Limits = LIMITS, **options: Any) -> RunRequest:
+def hostile(text: str, *arguments: object, limits: RunLimits = LIMITS, **options: Any) -> RunRequest:
     """A run of a program that is not trusted; ``readable`` and ``hidden`` are parts of its isolation."""
     readable, hidden = (tuple(map(str, options.pop(name, ()))) for name in ("readable", "hidden"))
     isolation = Isolation(limits, (*interpreter_needs(sys.executable)[0], *readable), hidden=hidden)

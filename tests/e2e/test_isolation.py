@@ -13,7 +13,7 @@ from autoretrain.adapters import sandbox
 from autoretrain.adapters.memory import MemoryCompute
 from autoretrain.entrypoints.doctor import Finding, examine
 from autoretrain.entrypoints.testing.predictor import PredictorContract
-from autoretrain.ports.compute import Limits, RunRequest, RunState, RunStatus
+from autoretrain.ports.compute import RunLimits, RunRequest, RunState, RunStatus
 from autoretrain.ports.errors import ConfigurationError
 from autoretrain.ports.registry import ModelVersion
 
@@ -59,7 +59,7 @@ def test_a_prediction_has_what_the_settings_say(tmp_path: Path) -> None:
         pipeline.ports.predictor.predict(version, snapshot)
     (run,) = started
     assert run.isolation is not None
-    assert run.isolation.limits == Limits(256 << 20, 40.0, 20, 5 << 20)
+    assert run.isolation.limits == RunLimits(256 << 20, 40.0, 20, 5 << 20)
     assert run.deadline_seconds == 90
     assert str(tmp_path / "words") in run.isolation.readable
     assert {str(tmp_path), str(tmp_path / ".autoretrain")} <= set(run.isolation.hidden)
