@@ -360,7 +360,7 @@ class TestRollback:
     ) -> None:
         triggered(place, pipeline)
         place.world.registry.tamper(place.world.registry.versions[MODEL][0], "f" * 64)
-        with pytest.raises(Refused, match=r"not rolled back.*autoretrain show churn"):
+        with pytest.raises(Refused, match=r"not rolled back: .*version 1 cannot serve: .* was altered"):
             pipeline.rollback(MODEL)
         assert place.serving == "2"
 
