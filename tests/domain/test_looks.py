@@ -88,6 +88,17 @@ class TestChangedLooks:
         told.told(settled, at=late)
         assert changed_look(told.spec, told.state, verdicts(Answer.YES), Answer.YES, None, late) == ()
 
+    def test_the_look_that_opens_a_job_is_recorded_though_it_flaps(self) -> None:
+        told = Story(spec_of())
+        for minute in range(30):
+            answer = Answer.YES if minute % 2 else Answer.NO
+            at = NOW + minute * MINUTE
+            told.told(*changed_look(told.spec, told.state, verdicts(answer), answer, None, at), at=at)
+        other = Answer.NO if told.state.verdicts["performance"]["answer"] == "yes" else Answer.YES
+        late = NOW + 30 * MINUTE
+        assert changed_look(told.spec, told.state, verdicts(other), other, None, late) == ()
+        assert len(changed_look(told.spec, told.state, verdicts(other), other, None, late, opens=True)) == 1
+
     def test_another_end_is_another_reason(self) -> None:
         told = Story(spec_of())
         for until in (NOW + HOUR, NOW + HOUR, NOW + DAY):

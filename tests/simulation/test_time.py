@@ -422,6 +422,14 @@ class TestFor:
         life.lives(24 * HOUR, 12 * HOUR)
         assert len(life.told("job.opened")) == 1
 
+    def test_the_look_that_may_confirm_does_not_wait_for_the_regular_one(self) -> None:
+        life = Life(for_hours=0.5, check_every_seconds=36000)
+        life.measures(0.8)
+        life.lives(11 * HOUR)
+        (_, first, second) = [at for at, _, _ in life.told("look.changed")][:3]
+        assert second - first == 30 * MINUTE
+        assert life.told("job.opened")[0][0] == second
+
     def test_a_flapping_metric_never_confirms(self) -> None:
         life = Life(for_hours=0.5)
         life.lives(12 * HOUR, each=lambda n: life.measures(0.8 if n % 2 else 0.97))
