@@ -201,7 +201,8 @@ def main() -> int:
         kills = [
             kill
             for kill in sweep.kills
-            if asked.only in ("", kill.name) and asked.call in (None, kill.number)
+            if asked.only in ("", kill.name)
+            and asked.first <= kill.number <= (kill.number if asked.last is None else asked.last)
         ]
         lives = []
         with ThreadPoolExecutor(asked.jobs) as pool:
