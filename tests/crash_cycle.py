@@ -344,7 +344,8 @@ def _ask(pipeline: AutoRetrainPipeline, state: ModelState) -> None:
     job, phase = state.last_job, phase_of(state)
     if job is None or state.start is not None:
         return
-    if phase is Phase.TRAINING and job.trigger_type is TriggerType.MANUAL and not job.cancelled_by:
+    hangs = phase is Phase.TRAINING and job.trigger_type is TriggerType.MANUAL
+    if hangs and not job.cancelled_by and job.run_key in lines("trainings.log"):
         pipeline.cancel(job.job_id, "it hangs")
     elif phase is Phase.IDLE and state.withdrawn_at is None:
         pipeline.rollback(MODEL, "complaints", timeout=0)

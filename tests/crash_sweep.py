@@ -187,9 +187,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--store", choices=sorted(STORES), default="sqlite", help="kind of the ledger")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cycles at the same time")
     parser.add_argument("--only", default="", help="kill at this record or act alone, such as ledger.append")
-    parser.add_argument(
-        "--call", type=int, default=None, help="kill at the call of this number alone, from 0"
-    )
+    parser.add_argument("--first", type=int, default=0, help="number of the first call to kill at, from 0")
+    parser.add_argument("--last", type=int, default=None, help="number of the last call to kill at")
     parser.add_argument("--markdown", type=Path, default=None, help="also write the table to this file")
     return parser.parse_args()
 
@@ -201,7 +200,8 @@ def main() -> int:
         kills = [
             kill
             for kill in sweep.kills
-            if asked.only in ("", kill.name) and asked.call in (None, kill.number)
+            if asked.only in ("", kill.name)
+            and asked.first <= kill.number <= (kill.number if asked.last is None else asked.last)
         ]
         lives = []
         with ThreadPoolExecutor(asked.jobs) as pool:

@@ -110,7 +110,7 @@ class Soaking(RetrainingMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        type(self).latest = self
+        Soaking.latest = self
 
     def teardown(self) -> None:
         """Calm down, and add it all up."""
@@ -136,7 +136,7 @@ def _live(decorate: Callable[[type[Soaking]], type[Soaking]]) -> None:
 
 def _tell(error: BaseException, machine: RetrainingMachine | None, again: str | None) -> None:
     """Say what broke, after which steps, and how to see it again."""
-    click.echo(f"\nA rule was broken: {error}".splitlines()[1], err=True)
+    click.echo(f"\nA rule was broken: {str(error).splitlines()[0]}", err=True)
     click.echo("The shortest story that was found:", err=True)
     for number, step in enumerate(machine.story if machine else (), start=1):
         click.echo(f"{number:4}. {step}", err=True)
@@ -148,9 +148,12 @@ def _tell(error: BaseException, machine: RetrainingMachine | None, again: str | 
 def _replay(blob: str) -> int:
     try:
         _live(reproduce_failure(hypothesis_version, blob.encode()))
-    except (DidNotReproduce, InvalidArgument) as error:
-        click.echo(f"This story does not break a rule any more, or is of another version: {error}", err=True)
-        return 0 if isinstance(error, DidNotReproduce) else 2
+    except DidNotReproduce:
+        click.echo("This story does not break a rule any more.")
+        return 0
+    except InvalidArgument as error:
+        text = f"{blob[:40]!r} is no story of this version; give what a soak has printed ({error})"
+        raise click.BadParameter(text, param_hint="--replay") from None
     except Exception as error:
         _tell(error, Soaking.latest, f"--replay {blob}")
         return 1
@@ -160,7 +163,7 @@ def _replay(blob: str) -> int:
 def _soak(minutes: float, first: int) -> int:
     started = time.monotonic()
     until = started + minutes * 60
-    drawn = first
+    drawn, Soaking.tally = first, Tally()
     click.echo(f"seed {first}, {minutes:g} minutes")
     try:
         while time.monotonic() < until:

@@ -4,11 +4,12 @@ Not sampled: for every call that the unbroken life makes, and every way in which
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import cache
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from autoretrain.domain import requests
 from autoretrain.domain.config import TriggerConfig
@@ -169,6 +170,16 @@ def last(state: ModelState) -> str:
 WHOLE = ("promotion", "approval", "rollback", "rejection", "cancellation")
 CHAPTERS = (("promotion",), ("approval", "rollback"), ("rejection",), ("cancellation",))
 SLOW = pytest.param(WHOLE, marks=pytest.mark.slow)
+ODD = (Fault.REPEATED, Fault.SLOW, Fault.LATE, Fault.LATE_CRASH)
+
+
+def _cases() -> Iterator[ParameterSet]:
+    """Every fault in every part of a life; in the quick tests, the odd ones in a promotion alone."""
+    for fault in Fault:
+        for chapters in (*CHAPTERS, WHOLE):
+            slow = chapters == WHOLE or (fault in ODD and chapters != ("promotion",))
+            marks = [pytest.mark.slow] if slow else []
+            yield pytest.param(fault, chapters, marks=marks, id=f"{fault.name.lower()}-{'+'.join(chapters)}")
 
 
 @cache
@@ -191,8 +202,7 @@ def test_the_unbroken_life_has_everything_in_it() -> None:
     check(life)
 
 
-@pytest.mark.parametrize("chapters", [*CHAPTERS, SLOW], ids="+".join)
-@pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.name.lower())
+@pytest.mark.parametrize(("fault", "chapters"), _cases())
 def test_a_fault_at_any_call_changes_nothing_in_the_end(fault: Fault, chapters: tuple[str, ...]) -> None:
     for at in range(unbroken(chapters).process.faults.calls):
         life = Life(chapters, fault, at).run()

@@ -35,7 +35,7 @@ class OnSqlite(RetrainingMachine):
 def test_the_rules_hold_in_a_simulated_world() -> None:
     run_state_machine_as_test(
         RetrainingMachine,
-        settings=settings(max_examples=60, stateful_step_count=40, derandomize=True, deadline=None),
+        settings=settings(max_examples=45, stateful_step_count=40, derandomize=True, deadline=None),
     )
 
 
