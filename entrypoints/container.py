@@ -52,6 +52,7 @@ def _observations(settings: Settings, secrets: Secrets) -> Any:
 
 def _compute(settings: Settings) -> Any:
     from ..adapters.compute_subprocess import SubprocessCompute
+    from .structured_logs import set_by_us
 
     compute = settings.compute
     return SubprocessCompute(
@@ -59,7 +60,7 @@ def _compute(settings: Settings) -> Any:
         max_parallel=compute.max_parallel,
         grace_seconds=compute.grace_seconds,
         base=settings.base,
-        withheld=SECRET_VARIABLES,
+        withheld=(*SECRET_VARIABLES, *set_by_us),
     )
 
 

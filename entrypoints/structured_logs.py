@@ -29,6 +29,12 @@ _OTHERS_SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSW
 _LEAST_SECRET = 6
 """Characters; hiding a shorter one would hide half of what is said."""
 
+_MLFLOW_SETS_UP = "MLFLOW_CONFIGURE_LOGGING"
+_SET_UP_BY_MLFLOW = ("mlflow", "sqlalchemy.engine", "alembic", "huey")
+
+set_by_us: list[str] = []
+"""Variables of the environment that are ours alone: a training of the user's must not inherit them."""
+
 _Event = MutableMapping[str, Any]
 
 
@@ -86,6 +92,7 @@ def configure(log_format: LogFormat, *, ours: int, others: int, secrets: Iterabl
         root.removeHandler(earlier)
     root.addHandler(handler)
     root.setLevel(others)
+    _take_over()
     logging.getLogger("autoretrain").setLevel(ours)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -94,6 +101,18 @@ def configure(log_format: LogFormat, *, ours: int, others: int, secrets: Iterabl
     )
     if log_format == "json":  # a warning of Python's own would be a line that is no JSON
         logging.captureWarnings(True)
+
+
+def _take_over() -> None:
+    """Lead the loggers of MLflow our way, too; it gives them a handler of its own when it is imported."""
+    if _MLFLOW_SETS_UP not in os.environ:
+        os.environ[_MLFLOW_SETS_UP] = "false"
+        set_by_us.append(_MLFLOW_SETS_UP)
+    for name in _SET_UP_BY_MLFLOW if "mlflow" in sys.modules else ():
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
 
 
 def _renderer(log_format: LogFormat) -> Processor:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_project import environment
 from local_http import local_server
 from project_kit import Project
 
@@ -66,6 +68,26 @@ def test_lines_of_libraries_take_the_same_way(capsys: pytest.CaptureFixture[str]
     one, two = said(capsys)
     assert (one["logger"], one["event"], one["model"]) == ("mlflow", "a store is old", "heat")
     assert (two["logger"], two["event"], two["job"]) == ("a.plugin", "bound", "j2")
+
+
+def test_mlflow_has_no_way_of_its_own(tmp_path: Path) -> None:
+    """It gives its loggers a handler when it is imported: before or after we have set up ours."""
+    program = """
+import logging, os
+from autoretrain.entrypoints.structured_logs import configure, set_by_us
+{}
+configure("json", ours=logging.INFO, others=logging.WARNING, secrets=["s3cr3t-part"])
+{}
+logging.getLogger("mlflow.tracking").warning("s3cr3t-part is old")
+assert set_by_us == ["MLFLOW_CONFIGURE_LOGGING"]
+"""
+    variables = environment()
+    variables.pop("MLFLOW_CONFIGURE_LOGGING", None)  # set in this process by a test before
+    for lines in (("import mlflow", ""), ("", "import mlflow")):
+        command = [sys.executable, "-c", program.format(*lines)]
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True, timeout=120)
+        (line,) = [json.loads(text) for text in done.stderr.splitlines()]
+        assert (line["logger"], line["event"]) == ("mlflow.tracking", "*** is old")
 
 
 def test_an_exception_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
