@@ -11,7 +11,7 @@ LINKED := $(VENV)/linked.stamp
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lint test test-full demo gas-turbine bench clean FORCE
+.PHONY: help setup lint test test-full sweep soak demo gas-turbine bench clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,12 @@ test: lint ## All a developer needs before a commit: lint, tests, coverage of th
 
 test-full: $(LINKED) ## What make test leaves out: long sweeps and replays
 	$(BIN)/pytest -n 3 --dist loadgroup -m slow
+
+sweep: $(LINKED) ## Kill a real cycle at every record and act, finish it, and print the table (some minutes)
+	$(BIN)/python tests/crash_sweep.py $(SWEEP)
+
+soak: $(LINKED) ## Let the simulation run for 10 minutes; make soak SOAK="--minutes 60 --seed 7" for others
+	$(BIN)/python -m autoretrain.entrypoints.testing.soak $(SOAK)
 
 demo: $(LINKED) ## A fleet's life in minutes: champion, drift, retraining, promotion, rejection, rollback
 	$(BIN)/autoretrain demo

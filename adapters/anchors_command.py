@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import signal
 import subprocess
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ..ports.credentials import without_credentials
 from ..ports.errors import Permanent, Temporary
 from .anchors_file import FileAnchors
-
-_CREDENTIALS = re.compile(r"(?<=//)[^/@\s]+@")
 
 
 class CommandAnchors:
@@ -103,7 +101,7 @@ class CommandAnchors:
             raise Temporary(f"{name} cannot be run: {error.strerror}") from None
         if status:
             last = said.strip().splitlines()[-1:] or ["it said nothing"]
-            raise Temporary(f"{name} ended with status {status}: {_CREDENTIALS.sub('', last[0])[:300]}")
+            raise Temporary(f"{name} ended with status {status}: {without_credentials(last[0])[:300]}")
 
     def _run(self, line: str, environment: dict[str, str]) -> tuple[int, str]:
         """Run the command to its end, in a session of its own, so that all of it can be ended."""

@@ -24,7 +24,7 @@ from ..ports.compute import RunRequest, RunState, RunStatus
 from ..ports.credentials import without_credentials
 from ..ports.errors import Permanent, Temporary
 from . import compute_supervisor as supervisor
-from .sandbox import Sandbox, Wanted, find_sandbox
+from .sandbox import Sandbox, find_sandbox
 
 _log = logging.getLogger(__name__)
 
@@ -76,8 +76,7 @@ class SubprocessCompute:
             service there often is another one, or none.
         base: Where the relative working directory of a run starts.
         withheld: Variables of the controller that no run gets: its own secrets.
-        sandbox: What keeps isolated runs apart: ``auto`` takes what works here, ``none`` nothing but the
-            limits; with ``required`` such a run is refused where bubblewrap does not work.
+        sandbox: What keeps isolated runs apart; ``None`` takes the best that works on this machine.
     """
 
     def __init__(
@@ -90,7 +89,7 @@ class SubprocessCompute:
         python: str = sys.executable,
         base: Path = Path(),
         withheld: Collection[str] = (),
-        sandbox: Wanted | Sandbox = "auto",
+        sandbox: Sandbox | None = None,
     ) -> None:
         self._directory = directory.absolute()
         self._sandbox = sandbox
@@ -188,7 +187,10 @@ class SubprocessCompute:
     def _apart(self, folder: Path, run: RunRequest, order: dict[str, Any]) -> dict[str, object]:
         """What is different for a run whose code is not trusted."""
         assert run.isolation is not None  # noqa: S101 - for the type checker
-        sandbox = self._found_sandbox()
+        sandbox = find_sandbox(run.isolation.sandbox, self._sandbox)
+        if sandbox.open and not self._warned:
+            self._warned = True
+            _log.warning("runs that are not trusted: %s", sandbox.words)
         directory = order["directory"] or supervisor.own_directory(str(folder))
         writable = tuple(dict.fromkeys((*run.isolation.writable, directory)))
         isolation = replace(run.isolation, writable=writable)
@@ -210,13 +212,6 @@ class SubprocessCompute:
                 "environment": {**_variables(_KEPT_APART), **places},
             },
         }
-
-    def _found_sandbox(self) -> Sandbox:
-        sandbox = self._sandbox if isinstance(self._sandbox, Sandbox) else find_sandbox(self._sandbox)
-        if sandbox.open and not self._warned:
-            self._warned = True
-            _log.warning("runs that are not trusted: %s", sandbox.words)
-        return sandbox
 
     def _start_unless_known(self, folder: Path, run: RunRequest) -> None:
         if _ended(folder) is not None:

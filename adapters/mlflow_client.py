@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,7 @@ _TEMPORARY_CODES = frozenset(
     }
 )
 _VENDORS = frozenset({"mlflow", "sqlalchemy", "urllib3"})
+_UNREACHABLE = re.compile(r"API request to (\S+?)/(?:api|ajax-api)/\S* failed with exception ")
 _SQLITE = "sqlite:///"
 
 
@@ -242,4 +244,8 @@ def _check_sqlite(uri: str | None) -> None:
 
 def _words(error: BaseException) -> str:
     lines = str(error).splitlines() or [type(error).__name__]
+    unreachable = _UNREACHABLE.match(lines[0])
+    if unreachable is not None:
+        # The same words however it fails: a wait that lasts is recorded once for each reason.
+        return without_credentials(f"{unreachable[1]} cannot be reached")
     return without_credentials(lines[0])[:300]

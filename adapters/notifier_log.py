@@ -24,6 +24,9 @@ class LogNotifier:
         facts = ", ".join(f"{name}={value}" for name, value in notice.facts.items())
         parts = (notice.title, notice.body, facts)
         text = " | ".join(" ".join(part.split()) for part in parts if part.strip())
+        ids = {"model": notice.model, "notice": notice.id}
+        if "job" in notice.facts:
+            ids["job"] = notice.facts["job"]
         self._logger.log(
-            _LEVELS[notice.severity], "[%s] %s %s: %s", notice.id, notice.model, notice.event, text
+            _LEVELS[notice.severity], "[%s] %s %s: %s", notice.id, notice.model, notice.event, text, extra=ids
         )

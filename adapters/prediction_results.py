@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _MOST_JSON_BYTES = 4 << 20
 _LONGEST_NAME = 200
+_MOST_CLASSES = 10_000
 _LONGEST_WORDS = 500
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -110,6 +111,8 @@ def _classes(outcome: dict[str, Any]) -> list[str]:
     names = outcome.get("classes", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise Unusable("its names of classes are no texts")
+    if len(names) > _MOST_CLASSES:
+        raise Unusable(f"it has scores of {len(names)} classes; the most are {_MOST_CLASSES}")
     if any(len(name) > _LONGEST_NAME for name in names):
         raise Unusable(f"a class has a name of more than {_LONGEST_NAME} characters")
     if len(set(names)) != len(names):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..ports.compute import Compute, Isolation, Limits, RunRequest, RunState, RunStatus
+from ..ports.compute import Compute, Isolation, Limits, RunRequest, RunState, RunStatus, SandboxChoice
 from ..ports.data import Snapshot
 from ..ports.errors import MissingExtra, Permanent, Temporary
 from ..ports.predictor import Predictions
@@ -41,7 +41,8 @@ class RunPredictor:
     A run sees the features of the snapshot in a file of their own, nothing else of the rows and nothing of
     the controller's environment, and has an ``Isolation``. Once it has ended, the controller checks its
     result and writes it anew; that file stays in ``directory`` under a key made of both digests, and is read
-    again for as long as it is there. A run that failed is remembered with its limits: others start another.
+    again for as long as it is there. A run that failed is remembered with its limits, its sandbox and what it
+    could read: others start another.
 
     Args:
         compute: Where the runs are executed.
@@ -51,6 +52,7 @@ class RunPredictor:
         python: Interpreter with the models' libraries, pandas and pyarrow.
         deadline_seconds: A run that takes longer has failed.
         limits: The most that a run may take.
+        sandbox: How it is kept apart; see ``Isolation.sandbox``.
         readable: Files and directories that models need beside the interpreter and its libraries, absolute.
         hidden: Directories whose contents no run may see: the project's, the controller's.
         most_bytes: Size of the largest artefact that is used.
@@ -65,6 +67,7 @@ class RunPredictor:
         python: str = sys.executable,
         deadline_seconds: float = 600,
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        sandbox: SandboxChoice = "auto",
         readable: Sequence[str] = (),
         hidden: Sequence[str] = (),
         most_bytes: int = MOST_BYTES,
@@ -75,6 +78,7 @@ class RunPredictor:
         self._python = python
         self._deadline_seconds = deadline_seconds
         self._limits = limits
+        self._sandbox: SandboxChoice = sandbox
         self._readable = tuple(readable)
         self._hidden = tuple(hidden)
         self._most_bytes = most_bytes
@@ -130,8 +134,9 @@ class RunPredictor:
         raise Permanent(f"{what}: its prediction run was lost {_ATTEMPTS} times")
 
     def _terms(self) -> str:
-        """What a run is judged by beside its rows: a short name for limits and deadline."""
-        return hashlib.sha256(f"{self._limits} {self._deadline_seconds}".encode()).hexdigest()[:8]
+        """A short name for what a run is given beside model and rows."""
+        given = (self._limits, self._deadline_seconds, self._sandbox, self._readable)
+        return hashlib.sha256(repr(given).encode()).hexdigest()[:8]
 
     def _submit(self, run: str, folder: Path, version: ModelVersion, snapshot: Snapshot) -> None:
         artefact = self._fetch(version)
@@ -155,6 +160,7 @@ class RunPredictor:
                     readable=(*needs, *self._readable, program, str(artefact), str(features)),
                     writable=(str(folder),),
                     hidden=self._hidden,
+                    sandbox=self._sandbox,
                 ),
             )
         )

@@ -20,10 +20,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from ..ports.compute import Isolation
+from ..ports.compute import Isolation, SandboxChoice
 from ..ports.errors import Permanent
-
-Wanted = Literal["auto", "required", "none"]
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
 _CONFIGURATION = (
@@ -103,18 +101,19 @@ class Sandbox:
         return [self.program, *build(isolation, directory), "--", *command]
 
 
-def find_sandbox(wanted: Wanted = "auto") -> Sandbox:
-    """The best that this machine can do, found by trying, once a process.
+def find_sandbox(wanted: SandboxChoice = "auto", best: Sandbox | None = None) -> Sandbox:
+    """What keeps a run apart.
 
     Args:
-        wanted: ``auto`` takes what there is, ``none`` nothing; ``required`` accepts bubblewrap alone.
+        wanted: As in ``Isolation.sandbox``; bubblewrap alone is all that can be required.
+        best: The best that there is; ``None`` finds it by trying, once a process.
 
     Raises:
         Permanent: It is required and cannot be had; says why and what to do.
     """
     if wanted == "none":
         return Sandbox("none", reason="it is switched off")
-    found = _best()
+    found = best or _best()
     if wanted == "required" and found.open:
         raise Permanent(f"a sandbox is required, and {found.reason}: {REMEDY}")
     return found

@@ -25,6 +25,7 @@ from autoretrain.entrypoints.settings import (
     ControllerSettings,
     DataSettings,
     LedgerSettings,
+    LoggingSettings,
     MlflowSettings,
     ModelSettings,
     PredictionSettings,
@@ -55,6 +56,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         ControllerSettings,
         Limit,
         AuditSettings,
+        LoggingSettings,
         Secrets,
     )
 }

@@ -247,7 +247,7 @@ def _contradiction(model: str, marks: Sequence[_Mark], hashes: Mapping[int, str]
             which = f"one of entries {proven + 1} to {mark.seq}" if proven + 1 < mark.seq else "it"
             reason = f"it is not the entry that {mark.label} knows: {which} was rewritten"
             return Fault(model, mark.seq, reason, mark.anchor)
-        proven = mark.seq if found else proven
+        proven = mark.seq
     return None
 
 

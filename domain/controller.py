@@ -7,7 +7,7 @@ that a crash between any two steps is repaired by the next tick.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,7 +25,7 @@ from ..ports.errors import (
     Refused,
     UnknownModel,
 )
-from ..ports.ledger import Append
+from ..ports.ledger import Append, Entry
 from ..ports.observations import Look
 from ..ports.registry import ModelVersion
 from ..ports.telemetry import TickReport
@@ -37,6 +37,7 @@ from .delivery import Delivered, Delivery
 from .idle import situation_of
 from .jobs import RetrainingJob
 from .limits import LimitSettings, Ration, gives_back, owner_of
+from .log_context import about, about_model, log_recorded
 from .looks import since_last_change
 from .notices import notices_of
 from .plan import (
@@ -54,7 +55,7 @@ from .plan import (
 )
 from .sealing import Draft, canonical, plain, seal
 from .spec import ModelSpec
-from .state import ModelState, fold
+from .state import RECENT_JOBS, ModelState, fold
 from .tally import LeaseWatch, Standing, report_of
 from .trigger_types import TriggerType
 from .triggers import Rule, is_pending
@@ -123,13 +124,28 @@ class Controller:
     # -- what is known ------------------------------------------------------------------------------------
 
     def state(self, model: str) -> ModelState:
-        """What the ledger knows of a model now.
+        """What the ledger knows of a model now, with the latest ``RECENT_JOBS`` jobs.
 
         Raises:
             Temporary: The ledger cannot be read.
         """
         known = self._states.get(model, ModelState(model))
-        return self._know(fold(model, self.ports.ledger.read(model, known.head.seq), known))
+        entries = self.ports.ledger.read(model, known.head.seq)
+        return self._know(self._folded(known, entries))
+
+    def _folded(self, state: ModelState, entries: Iterable[Entry]) -> ModelState:
+        """A state with entries added; of its jobs, those that a decision may still be about."""
+        spec = self.fleet.get(state.model)
+        budget = spec.max_jobs_a_day if spec and spec.max_jobs_a_day else 0
+        return fold(state.model, entries, state, keep_jobs=max(RECENT_JOBS, budget))
+
+    def history(self, model: str) -> ModelState:
+        """What the ledger knows of a model, with all its jobs; read anew and not remembered.
+
+        Raises:
+            Temporary: The ledger cannot be read.
+        """
+        return fold(model, self.ports.ledger.read(model))
 
     def _know(self, state: ModelState) -> ModelState:
         """Remember a state."""
@@ -294,7 +310,10 @@ class Controller:
             ]
             self._await_acts([state.model for state in states])
         for model in active:
-            _log.error("%s did not settle within %d looks; it waits for the next tick", model, _MOST_ROUNDS)
+            with about_model(model):
+                _log.error(
+                    "%s did not settle within %d looks; it waits for the next tick", model, _MOST_ROUNDS
+                )
             self.ports.agenda.set_next_look(model, self.state(model).head.seq, now + RETRY, epochs[model])
 
     def _ours(self, epochs: Mapping[str, int], now: datetime) -> list[str]:
@@ -312,7 +331,8 @@ class Controller:
                 states.append(self.state(model))
             except Permanent as error:
                 self._world.tally.errors["ledger"] += 1
-                _log.error("%s is left alone: %s", model, error)
+                with about_model(model):
+                    _log.error("%s is left alone: %s", model, error)
         return states
 
     def _gather(self, states: list[ModelState], now: datetime, watch: bool) -> dict[str, Seen | Pending]:
@@ -328,16 +348,17 @@ class Controller:
 
     def _step_if_ours(self, state: ModelState, seen: Seen | Pending, epoch: int, now: datetime) -> bool:
         """Make a step of one model; what is another's now, or was done already, is left alone."""
-        try:
-            return self._step(state, seen, epoch, now)
-        except LeaseLost as lost:
-            _log.warning("%s is left to another controller: %s", state.model, lost)
-            self._world.tally.errors["lease"] += 1
-            self._leases.lost(state.model)
-        except DuplicateKey as done:  # as of a slot that was answered: nothing is to be done
-            _log.warning("%s", done)
-            rest = timedelta(seconds=self.fleet[state.model].check_every_seconds)
-            self.ports.agenda.set_next_look(state.model, state.head.seq, now + rest, epoch)
+        with about(state):
+            try:
+                return self._step(state, seen, epoch, now)
+            except LeaseLost as lost:
+                _log.warning("%s is left to another controller: %s", state.model, lost)
+                self._world.tally.errors["lease"] += 1
+                self._leases.lost(state.model)
+            except DuplicateKey as done:  # as of a slot that was answered: nothing is to be done
+                _log.warning("%s", done)
+                rest = timedelta(seconds=self.fleet[state.model].check_every_seconds)
+                self.ports.agenda.set_next_look(state.model, state.head.seq, now + rest, epoch)
         return False
 
     def _step(self, state: ModelState, seen: Seen | Pending, epoch: int, now: datetime) -> bool:
@@ -384,20 +405,24 @@ class Controller:
         now: datetime,
     ) -> None:
         entries = seal(state.model, state.head, drafts, now)
-        after = fold(state.model, entries, state)
-        self.ports.ledger.append(
-            Append(
-                state.model,
-                entries,
-                epoch,
-                look_at,
-                notices_of(state, entries),
-                takes=self._rations[state.model].taken_by(drafts, now),
-                gives_back=gives_back(drafts),
-                owner=owner_of(drafts),
-            )
+        after = self._folded(state, entries)
+        batch = Append(
+            state.model,
+            entries,
+            epoch,
+            look_at,
+            notices_of(state, entries),
+            takes=self._rations[state.model].taken_by(drafts, now),
+            gives_back=gives_back(drafts),
+            owner=owner_of(drafts),
         )
+        try:
+            self.ports.ledger.append(batch)
+        except Overtaken:  # also when it was delivered twice, or its answer lost: then it is done
+            if tuple(self.ports.ledger.read(state.model, state.head.seq))[: len(entries)] != entries:
+                raise
         self._know(after)
+        log_recorded(after, entries)
         self._world.tally.events.update((state.model, draft.kind) for draft in drafts)
 
     # -- acting -------------------------------------------------------------------------------------------
@@ -413,8 +438,13 @@ class Controller:
                 part, do = "compute", partial(self.ports.compute.cancel, run)
             case SetChampion(version, expected):
                 part, do = "registry", partial(self._set_champion, version, expected)
-        key = ("act", model, head)
-        self._acting[model] = (head, Question(part, (key,), lambda _: {key: do()}))
+        key, state = ("act", model, head), self._states[model]
+
+        def ask(keys: tuple[Hashable, ...]) -> Mapping[Hashable, object]:
+            with about(state):
+                return {key: do()}
+
+        self._acting[model] = (head, Question(part, (key,), ask))
 
     def _await_acts(self, models: Iterable[str]) -> None:
         """Let acts go on side by side. What the next look sees is the trouble that one meets."""

@@ -117,8 +117,8 @@ def settle_champion(spec: ModelSpec, state: ModelState, found: ModelVersion | No
         return (Draft("champion.restored", {"version": found}),) if state.conflict else ()
     label = found.version if found else None
     approved = state.adopt and state.conflict == label  # a person accepts the version they saw, no other
-    accepted = known is None or approved or spec.promotion.on_conflict == "adopt"
-    if found is not None and accepted:
+    by_policy = spec.promotion.on_conflict == "adopt" and found and found.digest not in state.quarantined
+    if found is not None and (known is None or approved or by_policy):
         return (Draft("champion.adopted", {"version": found, "before": known and known.version}),)
     return conflict_with(state, label)
 

@@ -100,10 +100,15 @@ def ask_adopt(state: ModelState, actor: str, reason: str) -> Draft:
     """Accept the champion alias as somebody else set it.
 
     Raises:
-        Refused: Alias and ledger agree.
+        Refused: Alias and ledger agree, or the alias points at no version.
     """
     if state.conflict is None:
         raise Refused(f"the champion of {state.model} is as the ledger says; there is nothing to adopt")
+    if state.conflict == "none":
+        raise Refused(
+            f"the champion alias of {state.model} points at no version, so there is none to adopt; set it in "
+            "the registry, or roll back to the last version that served"
+        )
     data = {"what": "adopt", "version": state.conflict, "reason": reason}
     return Draft("request.override", data, actor=actor)
 
@@ -125,7 +130,8 @@ def _listed(state: ModelState) -> str:
 
 def _job(state: ModelState, job_id: str) -> RetrainingJob:
     if job_id not in state.jobs:
-        raise UnknownJob(f"{state.model} has no job {job_id}")
+        recent = " that has not ended long ago" if state.earlier_jobs else ""
+        raise UnknownJob(f"{state.model} has no job {job_id}{recent}")
     return state.jobs[job_id]
 
 

@@ -55,7 +55,8 @@ class PromotionSpec(BaseModel):
         floor: Lowest acceptable accuracy of a classifier (0.85 or more), or R² of a regressor (above 0).
         first_champion: Whether a first model needs a person, or the floor alone lets it serve.
         approval_days: A job that waits for a person completes undeployed after so many days.
-        on_conflict: What to do when somebody else moved the champion alias.
+        on_conflict: What to do when somebody else moved the champion alias. A version that was rolled back is
+            never adopted without a person.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -37,6 +37,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from ..ports.errors import Permanent
@@ -135,7 +136,8 @@ class ModelState:
         served: Champions before, oldest first.
         quarantined: Versions that were withdrawn, by artefact digest.
         withdrawn_at: Time of the last rollback; ``None`` when there was none.
-        jobs: All jobs, oldest first.
+        jobs: All jobs, oldest first; only the latest where the fold was told to keep no more.
+        earlier_jobs: How many ended jobs before those are left out.
         start: A waiting request to start.
         rollback: A waiting or running rollback.
         adopt: Whether a person asked to accept the alias as it is.
@@ -172,6 +174,7 @@ class ModelState:
     looked_at: datetime | None = None
     unknown_since: Mapping[str, datetime] = field(default_factory=dict)
     alarmed: frozenset[str] = frozenset()
+    earlier_jobs: int = 0
 
     @property
     def open_job(self) -> RetrainingJob | None:
@@ -185,13 +188,25 @@ class ModelState:
         return self.jobs[next(reversed(self.jobs))] if self.jobs else None
 
 
-def fold(model: str, entries: Iterable[Entry], state: ModelState | None = None) -> ModelState:
+RECENT_JOBS = 5
+"""Jobs of a model that a process which runs for months remembers; the ledger knows the others."""
+
+
+def fold(
+    model: str,
+    entries: Iterable[Entry],
+    state: ModelState | None = None,
+    *,
+    keep_jobs: int | None = None,
+) -> ModelState:
     """Add entries to a state.
 
     Args:
         model: Name of the model.
         entries: Entries that follow the state's head, in order.
         state: What was folded before; ``None`` starts at the beginning of the stream.
+        keep_jobs: Leave out ended jobs but for so many of the latest, at least one; ``None`` keeps all. No
+            entry speaks of an ended job again but a rollback, which does without it.
 
     Returns:
         The state after the last entry.
@@ -203,7 +218,15 @@ def fold(model: str, entries: Iterable[Entry], state: ModelState | None = None) 
     state = state or ModelState(model)
     for entry in entries:
         state = _apply(state, entry)
+        if keep_jobs is not None and len(state.jobs) > keep_jobs:
+            state = _without_oldest(state, len(state.jobs) - keep_jobs)
     return state
+
+
+def _without_oldest(state: ModelState, count: int) -> ModelState:
+    """Leave out the oldest jobs. The open one is the latest, so it stays."""
+    kept = dict(islice(state.jobs.items(), count, None))
+    return replace(state, jobs=kept, earlier_jobs=state.earlier_jobs + count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,14 +252,9 @@ def _apply(state: ModelState, entry: Entry) -> ModelState:
 
 
 def _last_slot(known: datetime | None, key: str | None) -> datetime | None:
-    """The last slot that a key names. The keys of a stream are unique: so no slot is settled twice.
-
-    Later in the stream is later in time, too, but for a ledger whose clock was set back.
-    """
-    if key is None or not key.startswith(SLOT_KEY):
-        return known
-    slot = datetime.fromisoformat(key.removeprefix(SLOT_KEY))
-    return slot if known is None else max(known, slot)
+    """The slot that a key names. Keys of a stream are unique, and slots are settled in the order of time."""
+    named = key is not None and key.startswith(SLOT_KEY)
+    return datetime.fromisoformat(key.removeprefix(SLOT_KEY)) if key and named else known
 
 
 def _with_job(state: ModelState, line: _Line, **changes: Any) -> ModelState:

@@ -34,6 +34,7 @@ from .decide import is_cancelled_at_rest
 from .idle import settle_champion, situation_of
 from .jobs import RetrainingJob
 from .limits import Ration, exhausted
+from .log_context import about, about_model
 from .plan import (
     RETRY,
     ChampionSeen,
@@ -301,7 +302,12 @@ class World:
 
     def _job_question(self, state: ModelState) -> Question:
         key = _key("job", state)
-        return Question(phase_of(state).value, (key,), lambda _: {key: self._job(state)})
+
+        def ask(keys: tuple[Hashable, ...]) -> Mapping[Hashable, Seen]:
+            with about(state):
+                return {key: self._job(state)}
+
+        return Question(phase_of(state).value, (key,), ask)
 
     def _job(self, state: ModelState) -> Seen:
         phase, job = phase_of(state), state.open_job
@@ -372,9 +378,12 @@ class World:
         return Question("metrics", tuple(queries), ask)
 
     def _question(self, query: DriftQuery | CustomQuery, key: Hashable) -> Question:
-        if isinstance(query, CustomQuery):
-            return Question(query.name, (key,), lambda _: {key: self._asked(query)})
-        return Question("drift", (key,), lambda _: {key: self._compare(query)})
+        def ask(keys: tuple[Hashable, ...]) -> Mapping[Hashable, Observation]:
+            with about_model(query.model):
+                asked = self._asked(query) if isinstance(query, CustomQuery) else self._compare(query)
+                return {key: asked}
+
+        return Question(query.name if isinstance(query, CustomQuery) else "drift", (key,), ask)
 
     def _asked(self, query: CustomQuery) -> CustomAnswer:
         fired, reason = self._triggers[query.name](query.model)

@@ -60,7 +60,6 @@ def _compute(settings: Settings) -> Any:
         grace_seconds=compute.grace_seconds,
         base=settings.base,
         withheld=SECRET_VARIABLES,
-        sandbox=settings.predictions.sandbox,
     )
 
 
@@ -111,6 +110,7 @@ def _predictor(settings: Settings, compute: Any, registry: Any) -> Predictor:
             processes=predictions.processes,
             output_bytes=predictions.output_mb << 20,
         ),
+        sandbox=predictions.sandbox,
         readable=[str((settings.base / path).absolute()) for path in predictions.readable],
         hidden=[str(settings.base.absolute()), str(settings.state_dir)],
         most_bytes=settings.mlflow.max_artifact_mb << 20,

@@ -23,7 +23,8 @@ class Health:
     Attributes:
         ok: Whether all is well.
         reasons: Why it is not; empty when it is.
-        role: ``leading`` holds the lease, ``standby`` waits while another does, ``none`` before the first turn.
+        role: ``leading`` holds the lease, ``standby`` waits while another does, ``none`` before the first
+            turn.
         lease_holder: Who holds the lease, as the last turn saw it; empty when nobody knows.
         seconds_since_turn: Since a turn of the loop came to its end, well or not; before the first, since
             the start.

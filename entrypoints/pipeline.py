@@ -442,13 +442,17 @@ class AutoRetrainPipeline:
         Raises:
             UnknownModel: The settings have no such model.
         """
-        jobs = list(self._session.state(model_name).jobs.values())
+        state = self._session.state(model_name)
+        if limit > len(state.jobs):
+            state = self._session.history(model_name)
+        jobs = list(state.jobs.values())
         return jobs[::-1][: max(limit, 0)]
 
     @property
     def job_history(self) -> dict[str, RetrainingJob]:
         """All jobs of all models by identity."""
-        return {job_id: job for state in self._session.states() for job_id, job in state.jobs.items()}
+        histories = (self._session.history(state.model) for state in self._session.states())
+        return {job_id: job for state in histories for job_id, job in state.jobs.items()}
 
     def explain(self, job_id: str) -> tuple[Moment, ...]:
         """Tell the story of a job: trigger, evidence, runs, scores, decision and why.

@@ -1,4 +1,4 @@
-"""``/metrics``, ``/healthz`` and ``/readyz`` of a running controller, over the standard library's HTTP server."""
+"""``/metrics``, ``/healthz`` and ``/readyz`` of a running controller, by a server of the standard library."""
 
 from __future__ import annotations
 

@@ -106,10 +106,20 @@ class Session:
         with self._lock:
             return [self._controller.state(model) for model in self._controller.fleet]
 
+    def history(self, model: str) -> ModelState:
+        """What the ledger knows of a model, with all its jobs: ``state`` has the latest ones only."""
+        state = self.state(model)
+        with self._lock:
+            return self._controller.history(model) if state.earlier_jobs else state
+
     def model_of(self, job_id: str) -> str:
         """The model that a job belongs to; raises ``UnknownJob`` when there is none."""
-        for state in self.states():
+        states = self.states()
+        for state in states:
             if job_id in state.jobs or (state.start and state.start.job_id == job_id):
+                return state.model
+        for state in states:
+            if state.earlier_jobs and job_id in self.history(state.model).jobs:
                 return state.model
         raise UnknownJob(f"no model has a job {job_id}; 'autoretrain jobs' lists them")
 
@@ -119,6 +129,9 @@ class Session:
         if job_id in state.jobs:
             return state.jobs[job_id]
         if state.start is None or state.start.job_id != job_id:
+            earlier = self.history(model).jobs
+            if job_id in earlier:
+                return earlier[job_id]
             raise UnknownJob(f"{model} has no job {job_id}; its request was cancelled before it was opened")
         return self._requested(state, state.start)
 

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ..adapters.mlflow_client import sqlite_file
 from ..domain.limits import LimitSettings
 from ..domain.spec import ModelSpec
+from ..ports.compute import SandboxChoice
 from ..ports.credentials import without_credentials
 from ..ports.errors import ConfigurationError, Problem
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
@@ -170,7 +171,7 @@ class PredictionSettings(_Section):
             relative to the settings file.
     """
 
-    sandbox: Literal["auto", "required", "none"] = "auto"
+    sandbox: SandboxChoice = "auto"
     deadline_seconds: float = Field(default=600.0, gt=0)
     memory_mb: int = Field(default=8192, ge=128)
     cpu_seconds: float = Field(default=3600.0, ge=1)
@@ -233,12 +234,26 @@ class AuditSettings(_Section):
         return self
 
 
+class LoggingSettings(_Section):
+    """The log of our commands, on standard error.
+
+    Attributes:
+        format: ``console`` for people, ``json`` for programs, one object a line; ``--log-format`` overrides
+            it.
+        level: Least level of the lines of ``autoretrain run``; the other commands say warnings. ``-v`` says
+            more.
+    """
+
+    format: Literal["console", "json"] = "console"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
 class Settings(_Section):
     """Everything a user can set.
 
     Attributes:
         base: Directory of the settings file; relative paths start here.
-        state: Directory of ledger, runs and snapshots, relative to ``base``.
+        state: Directory of ledger, runs and snapshots, relative to ``base``; on a local disk.
         ledger: Where the ledger is.
         adapters: Which technology stands behind which port.
         prometheus: Live metrics.
@@ -248,6 +263,7 @@ class Settings(_Section):
         controller: The loop.
         limits: What holds across models, for all controllers together.
         audit: Signed anchors of the ledger.
+        logging: The log.
         models: The fleet, by name.
     """
 
@@ -262,6 +278,7 @@ class Settings(_Section):
     controller: ControllerSettings = Field(default_factory=ControllerSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     audit: AuditSettings = Field(default_factory=AuditSettings)
+    logging: LoggingSettings = Field(default_factory=LoggingSettings)
     models: dict[str, ModelSettings] = Field(default_factory=dict)
 
     @model_validator(mode="after")

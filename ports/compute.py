@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 class RunState(Enum):
@@ -22,6 +22,9 @@ class RunState(Enum):
     def ended(self) -> bool:
         """Whether the run will not change any more."""
         return self in (RunState.SUCCEEDED, RunState.FAILED, RunState.LOST)
+
+
+SandboxChoice = Literal["auto", "required", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class Isolation:
         writable: Directories that it may write, absolute; what it wrote is found there once it has ended.
         hidden: Directories that it must not see where they lie within a readable one, absolute.
         network: Whether it may open connections.
+        sandbox: ``auto`` takes what the system can do, ``required`` refuses the run where that is not all of
+            this, ``none`` asks for the limits alone.
     """
 
     limits: Limits = Limits()
@@ -61,6 +66,7 @@ class Isolation:
     writable: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     network: bool = False
+    sandbox: SandboxChoice = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,8 @@ class Compute(Protocol):
 
         Raises:
             Temporary: It cannot be started now (no capacity, disk full).
-            Permanent: It cannot be started at all, or the key is known with another request.
+            Permanent: It cannot be started at all, the key is known with another request, or the system
+                cannot keep it apart as it is required.
         """
         ...
 

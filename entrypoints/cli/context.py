@@ -10,8 +10,8 @@ import click
 if TYPE_CHECKING:
     from ..pipeline import AutoRetrainPipeline
     from ..reading import Installation
-
-_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    from ..settings import LoggingSettings
+    from ..structured_logs import LogFormat
 
 
 @dataclass
@@ -22,29 +22,34 @@ class Invocation:
         settings: Settings file as given; ``None`` looks for it.
         actor: Who asks; ``None`` takes the user's name.
         verbose: How often ``-v`` was given.
+        log_format: Format of the log as given; ``None`` takes the settings'.
     """
 
     settings: str | None = None
     actor: str | None = None
     verbose: int = 0
+    log_format: LogFormat | None = None
 
-    def pipeline(self, kind: str = "library", patient: bool = True, **ports: Any) -> AutoRetrainPipeline:
-        """The library, over the checked settings.
+    def pipeline(
+        self, kind: str = "library", *, patient: bool = True, quiet: bool = True, **ports: Any
+    ) -> AutoRetrainPipeline:
+        """The library, over the checked settings; from here on there is a log.
 
         Args:
             kind: What this process is, for its leases.
             patient: Whether calls wait for slow parts of the world.
+            quiet: Whether the log says warnings only, unless ``-v`` was given.
             **ports: Replacements by port name.
 
         Raises:
             ConfigurationError: Settings that cannot be used.
         """
         from ..pipeline import AutoRetrainPipeline
+        from ..settings import load_settings
 
-        self.log()
-        return AutoRetrainPipeline(
-            settings=self.settings, actor=self.actor, kind=kind, patient=patient, **ports
-        )
+        settings = load_settings(self.settings)
+        self.log(settings.logging, quiet=quiet)
+        return AutoRetrainPipeline(settings=settings, actor=self.actor, kind=kind, patient=patient, **ports)
 
     def installation(self) -> Installation:
         """The light reading path, for commands that only look.
@@ -56,22 +61,39 @@ class Invocation:
 
         return Installation(self.settings)
 
-    def log(self, quiet: bool = True) -> None:
+    def log(self, settings: LoggingSettings | None = None, *, quiet: bool = True) -> None:
         """Send the log to standard error.
 
         Args:
+            settings: Format, and level where it is not quiet; ``None`` takes the defaults.
             quiet: Only warnings of ours, unless ``-v`` was given; others' libraries are held to warnings
                 below ``-vv``.
         """
         import logging
 
-        from ..logs import CarefulFormatter
+        from ..settings import SECRET_VARIABLES, LoggingSettings
+        from ..structured_logs import configure, secrets_of
 
-        levels = [logging.WARNING if quiet else logging.INFO, logging.INFO, logging.DEBUG]
-        handler = logging.StreamHandler()
-        handler.setFormatter(CarefulFormatter(_FORMAT))
-        logging.basicConfig(handlers=[handler], level=logging.INFO if self.verbose > 1 else logging.WARNING)
-        logging.getLogger("autoretrain").setLevel(levels[min(self.verbose, 2)])
+        settings = settings or LoggingSettings()
+        said = logging.WARNING if quiet else logging.getLevelNamesMapping()[settings.level.upper()]
+        configure(
+            self.log_format or settings.format,
+            ours=min(said, [logging.ERROR, logging.INFO, logging.DEBUG][min(self.verbose, 2)]),
+            others=logging.INFO if self.verbose > 1 else logging.WARNING,
+            secrets=secrets_of(SECRET_VARIABLES),
+        )
+        self._says_json = (self.log_format or settings.format) == "json"
+
+    def say(self, text: str) -> None:
+        """Tell on standard error what a long-running process does: a line of its log where that is JSON."""
+        if self._says_json:
+            import logging
+
+            logging.getLogger("autoretrain.run").info(text)
+        else:
+            click.echo(text, err=True)
+
+    _says_json = False
 
 
 pass_invocation = click.make_pass_decorator(Invocation)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,9 @@ from ... import __version__
 from ...ports.credentials import without_credentials
 from ...ports.errors import AutoRetrainError, Temporary
 from .context import Invocation, pass_invocation
+
+if TYPE_CHECKING:
+    from ..structured_logs import LogFormat
 
 TRY_AGAIN, CHANGE_SOMETHING, INTERRUPTED = 1, 2, 130
 
@@ -66,11 +70,23 @@ class LazyGroup(click.Group):
 )
 @click.option("--actor", metavar="NAME", help="Who asks, for the record.  [default: your user name]")
 @click.option("-v", "--verbose", count=True, help="Say more; -vv shows tracebacks, too.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["console", "json"]),
+    help="How the log is written, on standard error.  [default: the settings' logging.format]",
+)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @pass_invocation
-def cli(invocation: Invocation, settings: str | None, actor: str | None, verbose: int) -> None:
+def cli(
+    invocation: Invocation,
+    settings: str | None,
+    actor: str | None,
+    verbose: int,
+    log_format: LogFormat | None,
+) -> None:
     """Watch models in production, retrain them, judge the candidates, promote them or say why not."""
     invocation.settings, invocation.actor, invocation.verbose = settings, actor, verbose
+    invocation.log_format = log_format
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -91,6 +91,11 @@ def _serving(champion: Champion | None) -> str:
 def _conflict(state: ModelState) -> str:
     if state.conflict is None:
         return ""
+    if state.conflict == "none":
+        return (
+            "the alias points at no version, against the ledger; set it in the registry, or: autoretrain "
+            f"rollback {state.model}"
+        )
     return (
         f"the alias points at version {state.conflict}, against the ledger; nothing is promoted until it is "
         f"set back, or accepted: autoretrain override adopt {state.model}"

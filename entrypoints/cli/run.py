@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 @click.option(
     "--listen",
     metavar="HOST:PORT",
-    help="Address of /metrics, /healthz and /readyz; port 0 takes a free one, '' none.  [default: the settings' "
-    "controller.listen; none with --once and --until-idle]",
+    help="Address of /metrics, /healthz and /readyz; port 0 takes a free one, '' none.  [default: the "
+    "settings' controller.listen; none with --once and --until-idle]",
 )
 @pass_invocation
 def run(invocation: Invocation, once: bool, until_idle: bool, listen: str | None) -> None:
@@ -46,9 +46,8 @@ def run(invocation: Invocation, once: bool, until_idle: bool, listen: str | None
 
     if once and until_idle:
         raise click.UsageError("--once and --until-idle exclude one another")
-    invocation.log(quiet=False)
     telemetry = PrometheusTelemetry()
-    pipeline = invocation.pipeline("run", patient=once, telemetry=telemetry)
+    pipeline = invocation.pipeline("run", patient=once, quiet=False, telemetry=telemetry)
     if listen is None:
         listen = "" if once or until_idle else pipeline.settings.controller.listen
     with ExitStack() as stack:
@@ -56,9 +55,9 @@ def run(invocation: Invocation, once: bool, until_idle: bool, listen: str | None
             stack.enter_context(exclusive(pipeline.settings.state_dir))
         stop = stack.enter_context(StopSignal())
         service = Service(pipeline, stop.wait, anchors=_anchors(pipeline, stack))
-        stack.enter_context(_status(listen, service, telemetry))
+        stack.enter_context(_status(listen, service, telemetry, invocation.say))
         stack.callback(release_quietly, pipeline)
-        click.echo(f"watching {counted(service.start(), 'model')}", err=True)
+        invocation.say(f"watching {counted(service.start(), 'model')}")
         _turn(service, stop, once, until_idle)
 
 
@@ -85,7 +84,9 @@ def _anchors(pipeline: AutoRetrainPipeline, stack: ExitStack) -> RegularAnchors 
 
 
 @contextmanager
-def _status(address: str, service: Service, telemetry: PrometheusTelemetry) -> Iterator[None]:
+def _status(
+    address: str, service: Service, telemetry: PrometheusTelemetry, say: Callable[[str], None]
+) -> Iterator[None]:
     """Serve metrics and health while the block runs, if there is an address."""
     if not address:
         yield
@@ -100,5 +101,5 @@ def _status(address: str, service: Service, telemetry: PrometheusTelemetry) -> I
         "/readyz": lambda: health_page(service.ready()),
     }
     with StatusServer(address, pages) as server:
-        click.echo(f"listening on {server.url} (/metrics, /healthz, /readyz)", err=True)
+        say(f"listening on {server.url} (/metrics, /healthz, /readyz)")
         yield

@@ -143,6 +143,7 @@ def check_world(histories: Sequence[History], record: Record, outbox: Outbox) ->
         one_open_job(history)
         one_promotion_a_job(history)
         moves_are_intended(history, record)
+        slots_are_used_once(history)
         moves_along_the_table(history)
         only_proven_promotions(history)
         same_rows(history, record)
@@ -192,14 +193,22 @@ def moves_are_intended(history: History, record: Record) -> None:
         for step in history.of_kind("promotion.intended", "rollback.intended")
     ]
     used: list[tuple[str | None, str | None]] = []
-    for move in (move for move in record.moves if move.model == history.spec.name and not move.late):
-        if not move.ours:
+    for move in (move for move in record.moves if move.model == history.spec.name):
+        intent = (move.before, move.after)
+        assert intent in intents or not move.ours, f"rule 1: {move} was never intended"
+        if not move.ours or move.late:
             used = [intent for intent in used if intent[0] != move.after]
             continue
-        intent = (move.before, move.after)
-        assert intent in intents, f"rule 1: {move} was never intended"
         assert used.count(intent) < intents.count((move.before, str(move.after))), f"rule 1: {move} twice"
         used.append(intent)
+
+
+def slots_are_used_once(history: History) -> None:
+    """No cron slot leads to two jobs, and none after a later one, whatever the clock does."""
+    last = ""
+    for slot in (step.data["slot"] for step in history.of_kind("job.opened")):
+        assert slot is None or slot > last, f"the slot {slot} led to a job after that of {last}"
+        last = slot or last
 
 
 def runs_start_once(record: Record) -> None:
@@ -326,7 +335,7 @@ def withdrawn_stays_away(history: History) -> None:
     """What was rolled back does not come back without a person's override."""
     withdrawn: dict[str, str] = {}
     for step in history.of_kind(
-        "rollback.intended", "rollback.done", "request.override", "promotion.intended"
+        "rollback.intended", "rollback.done", "request.override", "promotion.intended", "champion.adopted"
     ):
         serving = step.before.champion
         match step.entry.kind:
@@ -338,6 +347,10 @@ def withdrawn_stays_away(history: History) -> None:
                 withdrawn = {d: label for d, label in withdrawn.items() if label != step.data["version"]}
             case "promotion.intended":
                 _check_not_withdrawn(step, withdrawn)
+            case "champion.adopted" if step.data["version"]["digest"] in withdrawn:
+                assert step.before.adopt, (
+                    "rule 6: a withdrawn version was adopted, and nobody had asked for it"
+                )
 
 
 def _check_not_withdrawn(step: Step, withdrawn: Mapping[str, str]) -> None:

@@ -1,17 +1,16 @@
-"""A whole world in memory that only moves when it is told to, and can be broken at every call.
+"""A whole world in memory that only moves when it is told to.
 
-``World`` holds every port and the levers that people, time and misfortune pull. ``Faults`` stands between one
-process and its ports, and can let the process die, or an answer be lost, before and after every single call.
+``World`` holds every port and the levers that people, time and misfortune pull; ``watched`` gives one process
+its ports, broken as its ``Faults`` say, with what took effect written down.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from enum import Enum
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from ...adapters.memory import (
     MemoryCompute,
@@ -40,101 +39,13 @@ from ...ports.predictor import Predictions
 from ...ports.registry import ModelRegistry, ModelVersion
 from ...ports.scorer import Scores, ScoringTask
 from ...ports.values import Pending
+from .faults import Faults, Weather
 from .invariants import History, Move, Record, Scoring
 
-_T = TypeVar("_T")
+LEASE_SECONDS = 20.0
+"""Life of a lease in a simulation, on the world's clock."""
 
 _ROW_EVERY = timedelta(hours=8)
-
-
-# -- faults -------------------------------------------------------------------------------------------------
-
-
-class Crash(BaseException):
-    """The process dies here. No ``except Exception`` may survive it."""
-
-
-class Fault(Enum):
-    """What can go wrong at a call of a port."""
-
-    CRASH_BEFORE = "the process dies before the call"
-    CRASH_AFTER = "the process dies after the call took effect"
-    AWAY = "the other side is away"
-    ANSWER_LOST = "the call took effect, and its answer is lost"
-
-
-Mishap = Fault | Callable[[], None]
-"""A fault, or something that happens elsewhere while the caller is paused just before its call."""
-
-
-class Faults:
-    """Counts the calls of one process, and breaks those that a plan names.
-
-    Attributes:
-        calls: Calls so far, of all ports together.
-        met: Mishaps that have happened so far.
-        overtaken: Whether another controller has taken the lease while this process was paused.
-    """
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.met = 0
-        self.overtaken = False
-        self._plan: dict[int, Mishap] = {}
-
-    def plan(self, mishaps: Mapping[int, Mishap]) -> None:
-        """Replace the plan.
-
-        Args:
-            mishaps: What goes wrong, by number of the call, counted from the next one as 0.
-        """
-        self._plan = {self.calls + offset: mishap for offset, mishap in mishaps.items()}
-
-    def around(self, ports: Ports) -> Ports:
-        """The same ports, with this plan in between."""
-        return Ports(
-            **{part.name: _Between(self, part.name, getattr(ports, part.name)) for part in fields(ports)}
-        )
-
-    def through(self, part: str, call: Callable[[], _T]) -> _T:
-        """Make one call, or let it go wrong as planned.
-
-        Raises:
-            Crash: The plan says that the process dies here.
-            Temporary: The plan says that the other side is away, or its answer lost.
-        """
-        mishap = self._plan.pop(self.calls, None)
-        self.calls += 1
-        self.met += mishap is not None
-        if mishap is Fault.CRASH_BEFORE:
-            raise Crash(part)
-        if mishap is Fault.AWAY and part != "telemetry":  # which must not raise
-            raise Temporary(f"{part} is away")
-        if callable(mishap):
-            mishap()
-        answer = call()
-        if mishap is Fault.CRASH_AFTER:
-            raise Crash(part)
-        if mishap is Fault.ANSWER_LOST and part != "telemetry":
-            raise Temporary(f"the answer of {part} was lost")
-        return answer
-
-
-class _Between:
-    """Stands in for a port: every call of a method goes through the faults."""
-
-    def __init__(self, faults: Faults, part: str, port: Any) -> None:
-        self._faults = faults
-        self._part = part
-        self._port = port
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._port, name)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            return self._faults.through(self._part, lambda: method(*args, **kwargs))
-
-        return call
 
 
 # -- the world ----------------------------------------------------------------------------------------------
@@ -183,14 +94,19 @@ class World:
     Args:
         fleet: Settings by model name; ``small_fleet()`` unless given.
         start: Time at the beginning.
+        shards: Over how many shards the models are spread.
     """
 
     def __init__(
-        self, fleet: Mapping[str, ModelSpec] | None = None, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+        self,
+        fleet: Mapping[str, ModelSpec] | None = None,
+        start: datetime = datetime(2026, 1, 1, tzinfo=UTC),
+        *,
+        shards: int = 1,
     ) -> None:
         self.fleet = dict(fleet or small_fleet())
         self.now = start
-        self.ledger = MemoryLedger(clock=self.clock)
+        self.ledger = MemoryLedger(clock=self.clock, shards=shards)
         self.observations = MemoryObservations(keep=100)
         self.metrics = MemoryMetrics()
         self.drift = MemoryDrift()
@@ -203,6 +119,7 @@ class World:
         self.telemetry = MemoryTelemetry(keep=10)
         self.training = dict.fromkeys(self.fleet, Training())
         self.record = Record(self.compute.started)
+        self.weather = Weather(lambda: self.pass_time(LEASE_SECONDS + 1))
         self._filled = {model: start - timedelta(days=60) for model in self.fleet}
         for model in self.fleet:
             self.data.add(model, ())
@@ -211,6 +128,10 @@ class World:
     def clock(self) -> float:
         """The world's time in seconds; leases run on it."""
         return self.now.timestamp()
+
+    def pass_time(self, seconds: float) -> None:
+        """Move the clock, for models and for leases; less than 0 sets it back."""
+        self.now += timedelta(seconds=seconds)
 
     def ports(self) -> Ports:
         """Every port, unbroken."""
@@ -253,6 +174,13 @@ class World:
         if label is not None:
             self.registry.aliases[model] = label
         self.record.moves.append(Move(model, before, label, ours=False))
+
+    def delete_version(self, version: ModelVersion) -> None:
+        """Let somebody else delete a version, and the champion alias with it if it points there."""
+        before = self.registry.aliases.get(version.model)
+        self.registry.delete_version(version)
+        if self.registry.aliases.get(version.model) != before:
+            self.record.moves.append(Move(version.model, before, None, ours=False))
 
     def _run(self, run: RunRequest) -> RunStatus:
         model, job_id = run.environment["AUTORETRAIN_MODEL_NAME"], run.environment["AUTORETRAIN_JOB_ID"]
@@ -315,6 +243,11 @@ class _Watching:
         self._record = record
         self._faults = faults
 
+    @property
+    def _late(self) -> bool:
+        """Whether whoever called has lost the lease by now, or is not there any more."""
+        return self._faults.overtaken or self._faults.weather.landing
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._port, name)
 
@@ -333,7 +266,7 @@ class _WatchedRegistry(_Watching):
         finally:
             after = alias_of(self._port, version.model)
             if after != before:
-                move = Move(version.model, before, after, ours=True, late=self._faults.overtaken)
+                move = Move(version.model, before, after, ours=True, late=self._late)
                 self._record.moves.append(move)
 
 
@@ -371,6 +304,9 @@ class _WatchedNotifier(_Watching):
 
 def alias_of(registry: ModelRegistry, model: str) -> str | None:
     """Version label of the champion; ``None`` when there is none."""
+    if hasattr(registry, "aliases"):  # ours, which says it though the artefact of the version is gone
+        label: str | None = registry.aliases.get(model)
+        return label
     champion = registry.champions([model]).get(model)
     return champion.version if champion else None
 

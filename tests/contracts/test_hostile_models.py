@@ -85,10 +85,11 @@ class Plant:
         self, version: ModelVersion, *, limits: Limits = LIMITS, deadline: float = 60.0
     ) -> Predictions:
         predictor = RunPredictor(
-            SubprocessCompute(self.state / "runs", sandbox="required"),
+            SubprocessCompute(self.state / "runs"),
             self.state / "predictions",
             deadline_seconds=deadline,
             limits=limits,
+            sandbox="required",
             hidden=[str(self.base), str(self.state)],
         )
         answer = PredictorContract().settle(predictor, version, self.snapshot)
@@ -329,10 +330,11 @@ class TestForgery:
             (b'["neither fish nor fowl"]', "is no result"),
             (b'{"classes": [1, 2]}', "names of classes are no texts"),
             (b'{"classes": ["a", "a"]}', "two classes have one name"),
+            (json.dumps({"classes": ["a"] * 10_001}).encode(), "scores of 10001 classes; the most are 10000"),
             (json.dumps({"classes": ["a" * 201]}).encode(), "more than 200 characters"),
             (b'{"classes": ["' + b"a" * (5 << 20) + b'"]}', "longer than any result"),
         ],
-        ids=range(8),
+        ids=range(9),
     )
     def test_the_description(self, tmp_path: Path, text: bytes, match: str) -> None:
         folder = self.left(tmp_path / "run")

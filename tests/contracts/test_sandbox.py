@@ -67,6 +67,7 @@ def hostile(text: str, *arguments: object, limits: Limits = LIMITS, **options: A
     """A run of a program that is not trusted; ``readable`` and ``hidden`` are parts of its isolation."""
     readable, hidden = (tuple(map(str, options.pop(name, ()))) for name in ("readable", "hidden"))
     isolation = Isolation(limits, (*interpreter_needs(sys.executable)[0], *readable), hidden=hidden)
+    isolation = replace(isolation, sandbox=options.pop("sandbox", "auto"))
     command = (sys.executable, "-S", "-c", text, *map(str, arguments))
     return RunRequest("run", command, isolation=isolation, **options)
 
@@ -410,18 +411,18 @@ class TestWhatThisMachineCan:
         )
 
     def test_required_and_not_there(self, programs: Path, directory: Path) -> None:
-        compute = SubprocessCompute(directory, sandbox="required")
+        compute = SubprocessCompute(directory)
         with pytest.raises(Permanent, match=r"sandbox is required, and bubblewrap is not installed.*apt-get"):
-            compute.submit(hostile("pass"))
+            compute.submit(hostile("pass", sandbox="required"))
         assert compute.observe("run").state is RunState.ABSENT
 
     def test_what_is_not_done_is_logged_once_and_recorded(
         self, directory: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        compute = SubprocessCompute(directory, sandbox="none")
+        compute = SubprocessCompute(directory)
         with caplog.at_level(logging.WARNING):
             for key in ("run", "again"):
-                compute.submit(replace(hostile("pass"), key=key))
+                compute.submit(replace(hostile("pass", sandbox="none"), key=key))
         settle(compute)
         (line,) = [record.getMessage() for record in caplog.records]
         assert line == (
@@ -434,7 +435,7 @@ class TestWhatThisMachineCan:
             assert record["open"] == ["the network", "other files", "other processes"]
 
     def test_a_trusted_run_is_started_as_before(self, directory: Path) -> None:
-        compute = SubprocessCompute(directory, sandbox="required")
+        compute = SubprocessCompute(directory)
         compute.submit(RunRequest("run", (sys.executable, "-S", "-c", "print('free')")))
         assert settle(compute).state is RunState.SUCCEEDED
         (path,) = directory.glob("*/request.json")

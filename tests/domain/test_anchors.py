@@ -95,7 +95,7 @@ class TestText:
             anchored([stream(1)])[0].text.replace('"number":1', '"number":0'),
             anchored([stream(1)])[0].text.replace('"number":1', '"number":true'),
             anchored([stream(1)])[0].text.replace('"number":1', '"number":"1"'),
-            anchored([stream(1)])[0].text.replace('"number":1', '"number":9007199254740993'),
+            anchored([stream(1)])[0].text.replace('"number":1', '"number":9007199254740992'),
             anchored([stream(1)])[0].text.replace('"seq":1', '"seq":1.0'),
             anchored([stream(1)])[0].text.replace('"model":"m"', '"model":"\\ud800"'),
             anchored([stream(1)])[0].text.replace('"v":1', '"v":1,"more":2'),
@@ -157,6 +157,17 @@ class TestAnchorsThemselves:
         gathered = evidence([first, forged, third])
         assert [(f.anchor, f.reason) for f in gathered.faults()] == [(2, "forged")]
         assert gathered.hold("m", stream(3)) is None
+
+    def test_what_a_forged_one_says_of_others_is_no_fault_of_theirs(self) -> None:
+        first, second, third = anchored([stream(1)], [stream(2)], [stream(3)])
+        forged = replace(second, prev="1" * 64, signature="")
+        assert [f.reason for f in evidence([first, forged, third]).faults()] == ["forged"]
+
+    def test_a_forged_copy_does_not_hide_that_one_before_is_missing(self) -> None:
+        _, second = anchored([stream(1)], [stream(2)])
+        for order in ([second, second.signed("")], [second.signed(""), second]):
+            reasons = [fault.reason for fault in evidence(order).faults()]
+            assert reasons == ["forged", "it follows anchor 1, which is missing"]
 
     def test_a_forged_copy_does_not_hide_the_real_one(self) -> None:
         (first,) = anchored([stream(2)])
@@ -225,6 +236,16 @@ class TestStreams:
         entries = list(rewritten(stream(6), 3))
         entries[edited - 1] = replace(entries[edited - 1], actor="eve")
         assert named(evidence(anchored([stream(6)[:4]])).hold("m", entries)) == expected
+
+    def test_what_the_chain_shows_of_an_entry_comes_before_what_an_anchor_says_of_it(self) -> None:
+        entries = list(stream(4))
+        entries[3] = replace(entries[3], hash="0" * 64)
+        assert named(evidence(anchored([stream(4)])).hold("m", entries)) == (4, None)
+
+    def test_the_first_entry_is_named_though_an_older_anchor_knows_a_later_one(self) -> None:
+        entries = stream(6)
+        gathered = evidence(anchored([entries[:5]], [entries[:3]]))
+        assert named(gathered.hold("m", rewritten(entries, 2))) == (3, 2)
 
     def test_of_two_anchors_that_disagree_on_an_entry_one_is_always_contradicted(self) -> None:
         gathered = evidence(anchored([stream(2)], [stream(2, note="other")]))

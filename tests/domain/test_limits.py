@@ -8,7 +8,6 @@ from domain_world import DAY, NOW, spec_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoretrain.adapters.memory import MemoryLedger
 from autoretrain.domain import requests
 from autoretrain.domain.config import TriggerConfig
 from autoretrain.domain.controller import Controller
@@ -16,8 +15,9 @@ from autoretrain.domain.limits import Limit, LimitSettings, Ration, exhausted
 from autoretrain.domain.sealing import Draft
 from autoretrain.domain.spec import ModelSpec, TrainingSpec
 from autoretrain.domain.trigger_types import TriggerType
+from autoretrain.entrypoints.testing.faults import Fault
 from autoretrain.entrypoints.testing.invariants import check_world
-from autoretrain.entrypoints.testing.simulated_world import Fault, Training, World, histories_of
+from autoretrain.entrypoints.testing.simulated_world import Training, World, histories_of
 from autoretrain.entrypoints.testing.simulation import Process
 from autoretrain.ports.limits import Unit
 
@@ -79,8 +79,7 @@ class Fleet:
             )
             for name in MODELS
         }
-        self.world = World(fleet)
-        self.world.ledger = MemoryLedger(clock=self.world.clock, shards=8)
+        self.world = World(fleet, shards=8)
         self.ports = self.world.ports()
         self.processes = [Process(self.world, self.ports, f"c{n}") for n in range(controllers)]
         for process in self.processes:

@@ -53,6 +53,11 @@ class TestSteadiness:
         assert steady.confirmed_at(NOW + DAY, HOUR) is None
         assert steady.confirmed_at(NOW, timedelta(0)) == NOW  # where nothing is asked, nothing is missing
 
+    def test_what_was_yes_while_it_flapped_does_not_count(self) -> None:
+        steady = Steadiness().after(NOW, "yes", "", flapping=True)
+        steady = steady.after(NOW + HOUR, "yes", "", flapping=False)
+        assert steady.confirmed_at(NOW + HOUR, DAY) == NOW + HOUR + DAY
+
     def test_a_job_begins_anew(self) -> None:
         steady = Steadiness().after(NOW, "yes", "", False).from_now_on()
         assert steady.confirmed_at(NOW + DAY, HOUR) == NOW + DAY + HOUR

@@ -235,6 +235,12 @@ def test_a_fixed_time_has_one_instant_each_day(zone: str, hour: int, minute: int
         assert just_before.astimezone(where).utcoffset() != after[0].utcoffset(), "not as the clock goes on"
 
 
+def test_a_slot_that_came_the_first_time_is_not_counted_the_second() -> None:
+    second = at("2026-11-01 06:10"), at("2026-11-01 06:50")  # 1:10 and 1:50 in New York, for the second time
+    assert count_slots("30 1 * * *", "America/New_York", *second) == 0
+    assert count_slots("30 * * * *", "America/New_York", *second) == 1
+
+
 def test_ten_thousand_slots_are_counted_without_being_stepped_through() -> None:
     begin = at("2026-01-01 00:00")
     assert count_slots("*/15 * * * *", "America/New_York", begin, begin + 104 * DAY) == 104 * 96

@@ -165,3 +165,31 @@ def test_the_same_story_is_sealed_to_the_same_bytes() -> None:
     again = long_story()
     assert again.entries == STORY.entries
     assert seal("m", again.state.head, (Draft("x"),), NOW) == seal("m", STORY.state.head, (Draft("x"),), NOW)
+
+
+def four_promotions() -> Story:
+    story = Story().serving()
+    for number in range(4):
+        story.promoted(str(number + 2), NOW + 3 * number * DAY)
+    return story
+
+
+class TestRecentJobs:
+    def test_only_ended_jobs_before_the_latest_are_left_out(self) -> None:
+        story = four_promotions()
+        whole = fold("m", story.entries)
+        jobs = list(whole.jobs)
+        assert len(jobs) == 4
+
+        for keep in (1, 2, 3):
+            kept = fold("m", story.entries, keep_jobs=keep)
+            assert list(kept.jobs) == jobs[-keep:]
+            assert kept.earlier_jobs == 4 - keep
+            assert replace(kept, jobs=whole.jobs, earlier_jobs=0) == whole
+
+    def test_entry_by_entry_is_the_same_as_all_at_once(self) -> None:
+        story = four_promotions()
+        state = ModelState("m")
+        for entry in story.entries:
+            state = fold("m", [entry], state, keep_jobs=2)
+        assert state == fold("m", story.entries, keep_jobs=2)

@@ -31,6 +31,7 @@ HEAVY = (
     "httpx",
     "sklearn",
     "pandas",
+    "structlog",
 )
 
 
@@ -87,7 +88,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["jobs"], ["jobs", "--json"], ["show", "m"], ["start", "--help"]]
+    "arguments", [["--help"], ["jobs"], ["jobs", "--json"], ["show", "m"], ["start", "--help"], ["notices"]]
 )
 def test_commands_that_only_look_import_nothing_heavy(tell: Tell, arguments: list[str]) -> None:
     tell(Story().serving().opened())

@@ -21,6 +21,7 @@ from services import require
 
 SETTINGS = """
 [predictions]
+sandbox = "required"
 deadline_seconds = 90
 memory_mb = 256
 cpu_seconds = 40
@@ -62,7 +63,7 @@ def test_a_prediction_has_what_the_settings_say(tmp_path: Path) -> None:
     assert run.deadline_seconds == 90
     assert str(tmp_path / "words") in run.isolation.readable
     assert {str(tmp_path), str(tmp_path / ".autoretrain")} <= set(run.isolation.hidden)
-    assert not run.isolation.network
+    assert (run.isolation.network, run.isolation.sandbox) == (False, "required")
     (folder,) = map(Path, run.isolation.writable)
     assert folder.stat().st_mode & 0o777 == 0o700
 

@@ -160,6 +160,8 @@ def test_a_champion_whose_version_was_deleted_is_told_and_a_rollback_lets_the_la
     place.look()
     assert told(place.pipeline, "champion.conflict") == [{"expected": "2", "found": None}]
     assert (place.events()[-1], place.serving) == ("conflict", None)
+    with pytest.raises(Refused, match="points at no version, so there is none to adopt"):
+        place.pipeline.adopt_champion(MODEL)
     assert place.pipeline.rollback(MODEL, "it is gone") == "1"
     assert place.serving == "1"
     place.look()

@@ -95,13 +95,13 @@ def with_secrets(address: str) -> str:
     return address.replace("http://", f"http://ann:{URL_SECRET}@")
 
 
-def project(directory: Path, address: str, command: str = "env; exit 3", **options: str) -> Project:
+def project(directory: Path, address: str, command: str = "env; exit 3", uri: str | None = None) -> Project:
     more = (
         f'prometheus.url = "{with_secrets(address)}"\nprometheus.timeout_seconds = 3\n'
         'prometheus.queries.accuracy.expression = "accuracy"\n'
         'adapters = { metrics = "prometheus", notifier = "slack" }\n'
     )
-    return Project.create(directory, command=command, more=more, **options)
+    return Project.create(directory, command=command, more=more, tracking_uri=uri)
 
 
 class Terminal:
@@ -155,7 +155,7 @@ def test_no_command_tells_a_secret_whatever_the_servers_do(
         server.reply(500, "")  # Slack's
     else:
         server.answer = trouble
-    place = project(tmp_path, address, tracking_uri=with_secrets(address))
+    place = project(tmp_path, address, uri=with_secrets(address))
     terminal = Terminal(place, capsys)
     job_id = terminal.call("start", MODEL, code=(0,)).split()[-1]
     terminal.call("wait", "--timeout", "0.1", job_id)

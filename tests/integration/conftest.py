@@ -34,10 +34,16 @@ class MlflowServer:
             self.process.wait()
 
 
-def start_mlflow(directory: Path) -> MlflowServer:
-    """Start a server with its database and artefacts in a directory, and wait until it answers."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+def start_mlflow(directory: Path, port: int | None = None) -> MlflowServer:
+    """Start a server with its database and artefacts in a directory, and wait until it answers.
+
+    Args:
+        directory: Its place; one that is started there again knows what it knew.
+        port: Where it listens; ``None`` takes a free one.
+    """
+    if port is None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
     address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     stores = [
         "--backend-store-uri",

@@ -26,6 +26,7 @@ HEAVY = frozenset(
         "scipy",
         "slack_sdk",
         "sklearn",
+        "structlog",
     }
 )
 # Reading the time of day, and drawing at random. Measuring a duration (time.monotonic) is neither.

@@ -16,10 +16,9 @@ from autoretrain.domain.controller import Controller
 from autoretrain.domain.sealing import Draft
 from autoretrain.domain.spec import ModelSpec, TrainingSpec
 from autoretrain.domain.state import ModelState
+from autoretrain.entrypoints.testing.faults import Fault, Mishap
 from autoretrain.entrypoints.testing.invariants import check_world
 from autoretrain.entrypoints.testing.simulated_world import (
-    Fault,
-    Mishap,
     Training,
     World,
     histories_of,
@@ -123,6 +122,7 @@ class Life:
     def until_done(self, act: Callable[[], bool]) -> None:
         for _ in range(4):
             if act():
+                self.world.weather.land()  # what the first try left under way, after the second
                 return
             self.world.now += timedelta(seconds=LEASE_SECONDS + 1)
         raise AssertionError("it did not get through, though only one call went wrong")

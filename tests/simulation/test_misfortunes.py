@@ -13,14 +13,15 @@ from autoretrain.domain.jobs import JobStatus
 from autoretrain.domain.sealing import Draft
 from autoretrain.domain.state import ModelState
 from autoretrain.domain.world import Ports
+from autoretrain.entrypoints.testing.faults import Fault
 from autoretrain.entrypoints.testing.invariants import check_world
 from autoretrain.entrypoints.testing.simulated_world import (
-    Fault,
     Training,
     World,
     alias_of,
     divide_at,
     histories_of,
+    watched,
 )
 from autoretrain.entrypoints.testing.simulation import LEASE_SECONDS, Process
 from autoretrain.ports.data import Snapshot
@@ -76,6 +77,10 @@ def start(state: ModelState) -> Draft:
 def approve(state: ModelState) -> Draft:
     assert state.open_job is not None
     return requests.ask_approve(state, state.open_job.job_id, "ann", "fine")
+
+
+def roll_back(state: ModelState) -> Draft:
+    return requests.ask_rollback(state, "ann", "worse")
 
 
 def adopt(state: ModelState) -> Draft:
@@ -252,3 +257,67 @@ def test_an_altered_artefact_does_not_serve() -> None:
     assert story.state.last_job is not None
     assert story.state.last_job.status is JobStatus.FAILED
     story.check()
+
+
+def retrained(story: Story, model: str, boundary: float) -> None:
+    """A day later the metric is bad, and a training gives a better model."""
+    story.world.training[model] = Training(boundary=boundary)
+    story.world.metrics.set(model, "accuracy", 0.8)
+    story.world.now += timedelta(hours=25)
+    story.world.add_rows(model)
+    assert story.process.tick()
+    story.world.metrics.set(model, "accuracy", 0.97)
+
+
+@pytest.mark.parametrize("model", ["churn", "fraud"])  # which halt at a foreign champion, and adopt it
+def test_a_promotion_that_lands_after_its_rollback_is_reported_and_not_taken_over(model: str) -> None:
+    story = Story()
+    story.world.serve(model, 0.64)
+    story.enrol(model)
+    retrained(story, model, 0.58)
+    promoted = story.world.registry.versions[model][-1]
+    assert alias_of(story.ports.registry, model) == promoted.version
+    faults = story.process.faults
+    registry = watched(story.ports, story.world.record, faults).registry
+    faults.plan({0: Fault.LATE})
+    with pytest.raises(Temporary):  # a second delivery of the promotion, still on its way
+        registry.set_champion(promoted, "1")
+
+    story.process.run(lambda c: c.request(model, roll_back, story.world.now))
+    assert story.process.tick()
+    assert alias_of(story.ports.registry, model) == "1"
+    assert story.world.weather.land() == "registry.set_champion"
+    assert alias_of(story.ports.registry, model) == promoted.version  # it could not be prevented
+    story.later(hours=2)
+    state = story.process.controller.state(model)
+    assert state.conflict == promoted.version
+    assert state.champion is not None
+    assert state.champion.version.version == "1"
+    assert [n.event for n in story.world.notifier.sent].count("conflict") == 1
+    story.check()
+
+
+def test_a_request_that_is_delivered_twice_is_one_request() -> None:
+    for fault in (Fault.REPEATED, Fault.ANSWER_LOST, Fault.LATE):
+        story = Story()
+        story.begin()
+        draft: list[Draft] = []
+
+        def ask(draft: list[Draft] = draft, story: Story = story) -> None:
+            said = story.process.controller.request(MODEL, start, story.world.now)
+            draft.append(said)
+
+        appending = 2  # after two looks at the stream
+        story.process.faults.plan({appending: fault})
+        if fault is Fault.REPEATED:
+            ask()
+            assert story.state.start is not None
+            assert story.state.start.job_id == draft[0].data["job_id"]
+        else:
+            with pytest.raises(Temporary):
+                ask()
+            story.world.weather.land()
+        assert story.process.faults.told == [f"at ledger.append {fault.value}"]
+        story.later(seconds=1)
+        assert [entry.kind for entry in story.ports.ledger.read(MODEL)].count("request.start") == 1
+        story.check()

@@ -14,8 +14,9 @@ from autoretrain.domain.schedule import count_slots
 from autoretrain.domain.sealing import Draft, load, seal
 from autoretrain.domain.spec import ModelSpec, TrainingSpec
 from autoretrain.domain.state import ModelState
+from autoretrain.entrypoints.testing.faults import Fault
 from autoretrain.entrypoints.testing.invariants import check_world
-from autoretrain.entrypoints.testing.simulated_world import Fault, Training, World, histories_of
+from autoretrain.entrypoints.testing.simulated_world import Training, World, histories_of
 from autoretrain.entrypoints.testing.simulation import Process
 from autoretrain.ports.errors import DuplicateKey
 from autoretrain.ports.ledger import Append, Ledger
