@@ -17,11 +17,16 @@ from ..ports.outbox import Backlog, Outgoing
 from .micros import from_micros, to_micros
 from .postgres_append import AppendStatement, append_statement
 from .postgres_connection import Conflict, PostgresDatabase
-
-SHARDS = 32
-"""Rows of ``leases``: at most so many controllers have something to do."""
-
-Rows = Sequence[tuple[Any, ...]]
+from .postgres_leases import (
+    CLAIM_ALL,
+    CLAIM_ONE,
+    HOLDS,
+    LIVES,
+    RELEASE,
+    SET_NEXT_LOOK,
+    SHARDS,
+    claim_of,
+)
 
 _ATTEMPTS = 100  # each lost race for a unit means that another process won it
 
@@ -42,94 +47,6 @@ _USED = """
 SELECT count(units.n) FROM unnest(%(scopes)s::text[], %(periods)s::text[])
 WITH ORDINALITY AS asked (scope, period, place) LEFT JOIN units USING (scope, period)
 GROUP BY place ORDER BY place
-"""
-
-# A lease lives while it is held and renewed in time; a clock that was set back ends it, too.
-_LIVES = "(expires_at > {clock} AND expires_at <= {clock} + make_interval(secs => seconds))"
-_FRESH = (
-    "(seconds = %(seconds)s AND expires_at - {clock}"
-    " BETWEEN make_interval(secs => %(seconds)s * 2 / 3) AND make_interval(secs => %(seconds)s))"
-)
-_UNTIL = "{clock} + make_interval(secs => %(seconds)s)"
-# Each statement of a claim changes nothing where nothing needs to be changed, and then the whole claim only
-# reads. The controllers are counted by their own rows, each kept alive by its own claims.
-_ATTEND = f"""
-INSERT INTO controllers (holder, expires_at, seconds)
-SELECT %(holder)s, {_UNTIL}, %(seconds)s
-WHERE NOT EXISTS (SELECT FROM controllers WHERE holder = %(holder)s AND {_FRESH})
-ON CONFLICT (holder) DO UPDATE SET expires_at = excluded.expires_at, seconds = excluded.seconds;
-DELETE FROM controllers WHERE holder IN (
-    SELECT holder FROM controllers WHERE NOT {_LIVES} FOR UPDATE SKIP LOCKED
-);
-"""  # noqa: S608
-_RENEW = f"""
-WITH mine AS (
-    SELECT shard FROM leases WHERE holder = %(holder)s AND expires_at > {{clock}} AND NOT {_FRESH}
-    ORDER BY shard FOR UPDATE
-)
-UPDATE leases SET expires_at = {_UNTIL}, seconds = %(seconds)s FROM mine WHERE leases.shard = mine.shard;
-"""  # noqa: S608
-_SHARE = f"(SELECT ceil({SHARDS}::numeric / greatest(count(*), 1)) FROM controllers WHERE {_LIVES})"  # noqa: S608
-_GIVE_BACK = f"""
-WITH held AS (
-    SELECT shard, row_number() OVER (ORDER BY shard) AS place
-    FROM leases WHERE holder = %(holder)s AND {_LIVES}
-)
-UPDATE leases SET holder = NULL FROM held
-WHERE leases.shard = held.shard AND leases.holder = %(holder)s AND held.place > {_SHARE};
-"""  # noqa: S608
-_TAKE = f"""
-WITH free AS ({{free}})
-UPDATE leases SET holder = %(holder)s, epoch = epoch + 1, expires_at = {_UNTIL}, seconds = %(seconds)s
-FROM free WHERE leases.shard = free.shard;
-"""  # noqa: S608
-_FREE = f"(holder IS NULL OR NOT {_LIVES})"
-# What another claim is taking just now is left to it.
-_FREE_SHARE = f"""
-    SELECT shard FROM leases WHERE {_FREE} ORDER BY shard
-    LIMIT greatest({_SHARE} - (SELECT count(*) FROM leases WHERE holder = %(holder)s AND {_LIVES}), 0)
-    FOR UPDATE SKIP LOCKED
-"""  # noqa: S608
-# Here another claim is waited for, so that the answer can say who has the shard.
-_FREE_ONE = f"SELECT shard FROM leases WHERE shard = %(shard)s AND {_FREE} FOR UPDATE"  # noqa: S608
-_LEASES = f"SELECT shard, epoch, holder FROM leases WHERE holder IS NOT NULL AND {_LIVES};"  # noqa: S608
-_AWAITED = f"""
-SELECT model, next_look, shard FROM agenda
-WHERE next_look {{compared}} %(now)s AND shard IN (
-    SELECT shard FROM leases WHERE holder = %(holder)s AND {_LIVES}
-)
-ORDER BY next_look, model LIMIT {{limit}};
-"""  # noqa: S608
-_CLAIM_ALL = "".join(
-    (
-        _ATTEND,
-        _RENEW,
-        _GIVE_BACK,
-        _TAKE.replace("{free}", _FREE_SHARE),
-        _LEASES,
-        _AWAITED.replace("{compared}", "<=").replace("{limit}", "%(limit)s + 1"),
-        _AWAITED.replace("{compared}", ">").replace("{limit}", "1"),
-    )
-)
-_CLAIM_ONE = "".join((_RENEW, _TAKE.replace("{free}", _FREE_ONE), _LEASES))
-
-_HOLDS = "SELECT 1 FROM leases WHERE shard = %(shard)s AND epoch = %(epoch)s AND holder IS NOT NULL"
-# The agenda's own row says which entry is the head, since a request that is being appended is not seen in the
-# entries yet; it locks nothing where nothing would change.
-_SET_NEXT_LOOK = f"""
-WITH lease AS (
-    {_HOLDS}
-    AND NOT EXISTS (SELECT FROM agenda WHERE model = %(model)s AND (next_look = %(at)s OR seq <> %(seq)s))
-    AND (%(seq)s = 0 OR EXISTS (SELECT FROM agenda WHERE model = %(model)s))
-    FOR SHARE
-)
-INSERT INTO agenda AS known (model, shard, seq, next_look)
-SELECT %(model)s, %(shard)s, 0, %(at)s FROM lease
-ON CONFLICT (model) DO UPDATE SET next_look = excluded.next_look WHERE known.seq = %(seq)s
-"""  # noqa: S608
-_RELEASE = """
-UPDATE leases SET holder = NULL WHERE holder = %(holder)s;
-DELETE FROM controllers WHERE holder = %(holder)s
 """
 
 _WAITING = """
@@ -283,14 +200,14 @@ class PostgresLedger:
         """
         values = {"now": to_micros(now), "holder": holder, "seconds": float(lease_seconds), "limit": limit}
         if model is not None:
-            (rows,) = self._timed(_CLAIM_ONE, {**values, "shard": self._shard(model)})
-            return _claim(rows, holder)
-        rows, due, later = self._timed(_CLAIM_ALL, values)
-        return _claim(rows, holder, due, later, limit)
+            (rows,) = self._timed(CLAIM_ONE, {**values, "shard": self._shard(model)})
+            return claim_of(rows, holder)
+        rows, due, later = self._timed(CLAIM_ALL, values)
+        return claim_of(rows, holder, due, later, limit)
 
     def holds(self, model: str, epoch: int) -> bool:
         """Whether an epoch is still the current lease of a model's shard."""
-        (rows,) = self.database.run(_HOLDS, {"shard": self._shard(model), "epoch": epoch})
+        (rows,) = self.database.run(HOLDS, {"shard": self._shard(model), "epoch": epoch})
         return bool(rows)
 
     def set_next_look(self, model: str, seq: int, at: datetime, epoch: int) -> None:
@@ -302,11 +219,11 @@ class PostgresLedger:
             "epoch": epoch,
             "shard": self._shard(model),
         }
-        self.database.run(_SET_NEXT_LOOK, values)
+        self.database.run(SET_NEXT_LOOK, values)
 
     def release(self, holder: str) -> None:
         """Give back at once every lease that the holder has; their epochs are never current again."""
-        self.database.run(_RELEASE, {"holder": holder})
+        self.database.run(RELEASE, {"holder": holder})
 
     def next_look(self, model: str) -> datetime | None:
         """When a controller will look at a model; ``None`` when no time is set. Takes no lease."""
@@ -315,7 +232,7 @@ class PostgresLedger:
 
     def controllers(self) -> Sequence[str]:
         """Who runs the loop now, sorted."""
-        (rows,) = self._timed(f"SELECT holder FROM controllers WHERE {_LIVES} ORDER BY holder", {})  # noqa: S608
+        (rows,) = self._timed(f"SELECT holder FROM controllers WHERE {LIVES} ORDER BY holder", {})  # noqa: S608
         return [holder for (holder,) in rows]
 
     def weaknesses(self) -> Sequence[str]:
@@ -390,21 +307,6 @@ def _overtaken(batch: Append) -> Overtaken:
 def _duplicate(batch: Append) -> DuplicateKey:
     keys = ", ".join(entry.key for entry in batch.entries if entry.key is not None)
     return DuplicateKey(f"{batch.model} already has an entry of key {keys}")
-
-
-def _claim(rows: Rows, holder: str, due: Rows = (), later: Rows = (), limit: int = 0) -> Claim:
-    """Put a claim together; a shard that was lost between two statements is left out."""
-    leases = {shard: epoch for shard, epoch, owner in sorted(rows) if owner == holder}
-    ready = [(model, at) for model, at, shard in due if shard in leases]
-    following = [*ready[limit:], *((model, at) for model, at, shard in later if shard in leases)]
-    return Claim(
-        SHARDS,
-        leases,
-        {shard: owner for shard, _, owner in sorted(rows)},
-        tuple(model for model, _ in ready[:limit]),
-        from_micros(following[0][1]) if following else None,
-        from_micros(ready[0][1]) if ready and limit else None,
-    )
 
 
 def _outgoing(row: tuple[Any, ...]) -> Outgoing:

@@ -98,8 +98,10 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
         """Wait for an answer, and hang up when there is none in time."""
         try:
             return super().wait(gen, interval, self.deadline if timeout is None else timeout)
-        except psycopg.errors._WaitTimeout:
-            self.pgconn.finish()
+        except psycopg.OperationalError:
+            if self.pgconn.transaction_status != TransactionStatus.ACTIVE:
+                raise
+            self.pgconn.finish()  # whatever it says later is no answer to the next question
             raise psycopg.OperationalError("no answer in time") from None
 
     def all_rows(self, message: bytes, values: Mapping[str, Any] | None) -> list[Rows]:

@@ -27,7 +27,7 @@ SCHEMA_PATTERN = r"[a-z_][a-z0-9_]{0,62}"
 KINDS = ("sqlite", "postgres")
 
 PASSWORD_FIX = (
-    f"holds a password; leave it out here, and set {DSN_VARIABLE} (the whole connection string, or only its "
+    f"holds a password: leave it out here, and set {DSN_VARIABLE} (the whole connection string, or only its "
     "password), PGPASSWORD or ~/.pgpass"
 )
 _PASSWORD = re.compile(r"://[^/?#@]*:[^/?#]*@|(^|[\s?&])(ssl)?password\s*=", re.IGNORECASE)

@@ -14,13 +14,14 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 import psycopg
+import pytest
 
 from services import require
 
@@ -33,6 +34,7 @@ local all all trust
 host all postgres 127.0.0.1/32 trust
 host all guest 127.0.0.1/32 trust
 host all ann 127.0.0.1/32 scram-sha-256
+host replication postgres 127.0.0.1/32 trust
 """
 _PGBOUNCER = f"""
 [databases]
@@ -204,14 +206,31 @@ def folder_of_server() -> Iterator[Path]:
 
 
 @contextmanager
-def running_postgres(*, durable: bool = False, **settings: str) -> Iterator[Postgres]:
+def small_disk() -> Iterator[Path]:
+    """A disk with room for a server and little more; only root can mount one."""
+    with folder_of_server() as folder:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(folder)]
+        if os.getuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+            pytest.skip("only root can mount a small disk")
+        give_to_server(folder)
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@contextmanager
+def running_postgres(
+    *, durable: bool = False, on: AbstractContextManager[Path] | None = None, **settings: str
+) -> Iterator[Postgres]:
     """Run a server while the block runs.
 
     Args:
         durable: Whether commits wait for the disk.
+        on: The folder of its data; ``None`` takes a new one.
         **settings: Of ``postgresql.conf``.
     """
-    with folder_of_server() as folder:
+    with on or folder_of_server() as folder:
         server = Postgres(folder)
         try:
             server.create(**({} if durable else _QUICK), **settings)
@@ -219,6 +238,30 @@ def running_postgres(*, durable: bool = False, **settings: str) -> Iterator[Post
         finally:
             if server.process is not None:
                 server.kill()
+
+
+@contextmanager
+def running_standby(primary: Postgres) -> Iterator[Postgres]:
+    """Run a hot standby of a server, which follows it until it is promoted (``SELECT pg_promote()``)."""
+    with folder_of_server() as folder:
+        standby = Postgres(folder)
+        copy: list[str | Path] = [
+            programs() / "pg_basebackup",
+            "-D",
+            standby.data,
+            "-R",
+            "-c",
+            "fast",
+            "--no-sync",
+        ]
+        copy += ["-d", primary.dsn(user="postgres", password="", dbname="")]
+        subprocess.run(as_server(copy), check=True, capture_output=True, cwd="/")
+        try:
+            standby.start()
+            yield standby
+        finally:
+            if standby.process is not None:
+                standby.kill()
 
 
 @contextmanager

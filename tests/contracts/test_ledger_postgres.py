@@ -24,10 +24,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from postgres_server import Postgres, unused_schema
 
-from autoretrain.adapters.ledger_postgres import SHARDS, PostgresLedger
+from autoretrain.adapters.ledger_postgres import PostgresLedger
 from autoretrain.adapters.postgres_append import append_statement
 from autoretrain.adapters.postgres_connection import PostgresDatabase
 from autoretrain.adapters.postgres_driver import Session, escaped, parameters_of, unescaped
+from autoretrain.adapters.postgres_leases import SHARDS
 from autoretrain.adapters.postgres_schema import PostgresSchema, released_scripts
 from autoretrain.domain.sealing import verify
 from autoretrain.entrypoints.testing.store import (

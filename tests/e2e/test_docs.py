@@ -55,7 +55,7 @@ def test_every_setting_is_on_the_page_with_its_default(title: str, name: str, fi
     heading = f"## `[{title}]`\n" if title else "## Top of the file\n"
     assert heading in SETTINGS_PAGE
     section = SETTINGS_PAGE.split(heading)[1].split("\n## ")[0]
-    row = re.search(rf"^\| `{name}` \| (.+?) \| .+ \| (.+) \|$", section, flags=re.MULTILINE)
+    row = re.search(rf"^\| `{field.alias or name}` \| (.+?) \| .+ \| (.+) \|$", section, flags=re.MULTILINE)
     assert row, f"{name} is not under {heading}"
     shown = row[1].replace("&#124;", "|").strip("`")
     if field.is_required():
@@ -73,13 +73,14 @@ def test_every_secret_is_on_the_page() -> None:
 
 def test_the_settings_that_the_page_shows_can_be_used() -> None:
     blocks = re.findall(r"```toml\n(.*?)```", SETTINGS_PAGE, flags=re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     values: dict[str, typing.Any] = {}
     for block in map(tomllib.loads, blocks):
         values = _joined(values, block)
     settings = parse_settings(values, ROOT)
     model = settings.models["boiler"]
     assert (model.cooldown_hours, model.trigger.performance_metric_threshold) == (12, 0.9)
+    assert settings.ledger.store == "postgres"
     assert "$models" in settings.prometheus.queries["accuracy"].expression
 
 

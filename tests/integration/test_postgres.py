@@ -11,13 +11,22 @@ import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
 import psutil
 import psycopg
 import pytest
-from postgres_server import PASSWORD, Postgres, free_port, running_postgres, unused_schema
+from postgres_server import (
+    PASSWORD,
+    Postgres,
+    free_port,
+    running_pgbouncer,
+    running_postgres,
+    running_standby,
+    small_disk,
+    unused_schema,
+)
 
 from autoretrain.adapters import postgres_connection
 from autoretrain.adapters.ledger_postgres import PostgresLedger
@@ -200,6 +209,67 @@ class TestServer:
                 with pytest.raises(Temporary, match=r"read-only \(a standby, perhaps\)"):
                     act()
 
+    def test_a_full_disk_refuses_whole_appends_and_goes_on_when_there_is_room(self) -> None:
+        with (
+            running_postgres(on=small_disk(), wal_init_zero="on", max_wal_size="32MB") as server,
+            closing(PostgresLedger(server.dsn())) as ledger,
+        ):
+            ledger.append(request(sealed_entries("m", 1), NOW, notice("n1")))
+            ballast = server.folder / "ballast"
+            with suppress(OSError), ballast.open("wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+            head, refused = ledger.read("m")[-1], ""
+            while not refused:  # what was set aside in the tables is used up first
+                entries = sealed_entries("m", 20, after=head)
+                try:
+                    ledger.append(request(entries, NOW, notice(f"n{entries[-1].seq}")))
+                except Temporary as error:
+                    refused = str(error)
+                else:
+                    head = entries[-1]
+                    assert head.seq < 20_000
+            assert "its disk is full" in refused
+            assert ledger.read("m")[-1] == head
+
+            ballast.unlink()
+            ledger.append(request(sealed_entries("m", 1, after=head), NOW, notice("after")))
+
+            assert verify("m", ledger.read("m")) is None
+            assert len(ledger.due(NOW, limit=10_000)) == (head.seq - 1) / 20 + 2
+
+    def test_a_standby_is_read_and_takes_over(self, schema: str) -> None:
+        """With both in the connection string, the ledger goes on by itself when the standby is promoted."""
+        with running_postgres() as primary, running_standby(primary) as standby:
+            entries = sealed_entries("m", 2)
+            both = primary.dsn(
+                host="127.0.0.1,127.0.0.1",
+                port=f"{primary.port},{standby.port}",
+                target_session_attrs="read-write",
+            )
+            with (
+                closing(PostgresLedger(both, schema=schema)) as ledger,
+                closing(PostgresLedger(standby.dsn(), schema=schema)) as copy,
+            ):
+                ledger.append(request(entries[:1]))
+                _until(lambda: copy.versions()[0] and len(copy.read("m")) == 1)
+                for act in (
+                    lambda: copy.append(request(entries[1:])),
+                    lambda: copy.claim(NOW, "A", 60.0),
+                    lambda: copy.release("A"),
+                ):
+                    with pytest.raises(Temporary, match=r"read-only \(a standby, perhaps\)"):
+                        act()
+                assert "it is a standby: nothing can be written" in copy.weaknesses()
+
+                primary.kill()
+                with pytest.raises(Temporary):
+                    ledger.append(request(entries[1:]))
+                standby.sql("SELECT pg_promote()")
+                ledger.append(request(entries[1:]))
+
+                assert tuple(copy.read("m")) == entries
+
     @pytest.mark.parametrize(
         ("state", "kind", "says"),
         [
@@ -275,8 +345,6 @@ class TestWayIn:
         _tells_no_secret(caught.value, None)
 
     def test_pgbouncer_has_words_of_its_own(self, server: Postgres) -> None:
-        from postgres_server import running_pgbouncer
-
         with running_pgbouncer(server) as port:
             for wrong, says in (
                 ({"password": "hunter2"}, "refuses user or password"),
