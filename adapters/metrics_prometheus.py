@@ -15,6 +15,7 @@ from ..ports.credentials import without_credentials
 from ..ports.errors import Permanent, Temporary
 from ..ports.metrics import MetricQuery, MetricWindow
 from .bounded_http import DamagedBody, Unpacked, Wire
+from .retry_after import retry_after
 
 if TYPE_CHECKING:
     import httpx
@@ -225,7 +226,7 @@ class PrometheusMetrics:
     def _refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> Temporary | Permanent:
         where = f"Prometheus at {self._server}"
         if status >= 500 or status in _TRY_LATER:
-            return Temporary(f"{where} answers {status}{_error_text(body)}", _retry_after(headers))
+            return Temporary(f"{where} answers {status}{_error_text(body)}", retry_after(headers))
         if 300 <= status < 400:
             return Permanent(f"{where} redirects ({status}); set the address it leads to")
         if status in (401, 403):
@@ -412,9 +413,3 @@ def _error_text(body: bytes) -> str:
 def _shortened(text: str, limit: int = 300) -> str:
     text = without_credentials(text)  # before the cut, which may leave half an address
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, where the header gives seconds (a date is not worth trusting two clocks)."""
-    value = headers.get("retry-after", "")
-    return float(value) if value.isascii() and value.isdigit() else None

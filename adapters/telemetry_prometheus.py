@@ -63,6 +63,9 @@ class PrometheusTelemetry:
         )
         age.set_function(lambda: self._monotonic() - self._reported_at)  # asked when it is scraped
         self._lease = Gauge("autoretrain_holds_lease", "1 when this controller may act.", registry=own)
+        self._shards = Gauge(
+            "autoretrain_shards_held", "Shards whose models this controller acts on.", registry=own
+        )
         self._leases_lost = Counter(
             "autoretrain_leases_lost", "Leases that another controller took from this one.", registry=own
         )
@@ -125,6 +128,7 @@ class PrometheusTelemetry:
         self._seconds.observe(tick.seconds)
         self._last.set(tick.at.timestamp())
         self._lease.set(tick.holds_lease)
+        self._shards.set(tick.shards_held)
         self._leases_lost.inc(tick.leases_lost)
         for part, count in tick.errors.items():
             self._errors.labels(part).inc(count)

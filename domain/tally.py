@@ -111,6 +111,7 @@ def report_of(
         at=now,
         seconds=seconds,
         holds_lease=held,
+        shards_held=len(claim.leases),
         lease_holder=", ".join(sorted(set(claim.holders.values()))),
         leases_lost=leases.taken(),
         looked=claim.due,

@@ -192,9 +192,9 @@ class ControllerSettings(_Section):
         stale_seconds: A loop none of whose turns has ended for so long is not alive.
     """
 
-    wait_seconds: float = Field(default=2.0, gt=0, le=5.0)
-    lease_seconds: float = Field(default=20.0, ge=2.0)
-    patience_seconds: float = Field(default=1.0, gt=0, le=5.0)
+    wait_seconds: float = Field(default=2.0, gt=0, le=5.0, allow_inf_nan=False)
+    lease_seconds: float = Field(default=20.0, ge=2.0, le=3600.0, allow_inf_nan=False)
+    patience_seconds: float = Field(default=1.0, gt=0, le=5.0, allow_inf_nan=False)
     listen: str = "127.0.0.1:9464"
     stale_seconds: float = Field(default=120.0, ge=30.0, allow_inf_nan=False)
 

@@ -16,7 +16,8 @@ class TickReport:
         at: Time of the tick.
         seconds: How long it took, on the monotonic clock.
         holds_lease: Whether this controller may act.
-        lease_holder: Who holds the lease; empty when nobody said.
+        shards_held: Shards whose models this controller acts on.
+        lease_holder: Who holds leases; empty when nobody said.
         leases_lost: Leases that another controller took from this one since its last report.
         looked: Models looked at.
         lag_seconds: How long the most overdue of them had been due; 0 when nothing was.
@@ -36,6 +37,7 @@ class TickReport:
     at: datetime
     seconds: float
     holds_lease: bool
+    shards_held: int = 0
     lease_holder: str = ""
     leases_lost: int = 0
     looked: tuple[str, ...] = ()

@@ -38,6 +38,7 @@ class TestPrometheusTelemetry(TelemetryContract):
             ("autoretrain_tick_duration_seconds_sum", ()): 0.5,
             ("autoretrain_last_tick_timestamp_seconds", ()): AT.timestamp(),
             ("autoretrain_holds_lease", ()): 1.0,
+            ("autoretrain_shards_held", ()): 7.0,
             ("autoretrain_looks_total", ()): 4.0,
             ("autoretrain_verdicts_total", (("answer", "yes"), ("trigger", "performance"))): 2.0,
             ("autoretrain_entries_total", (("kind", "started"),)): 2.0,
