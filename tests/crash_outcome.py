@@ -24,7 +24,7 @@ class Outcome:
     Attributes:
         jobs: Trigger, status, decision, and whether it was deployed and rolled back, of each job.
         champion: Digest of the version that serves, by the ledger.
-        alias: Version that serves, by MLflow.
+        alias: Version that serves, by MLflow; ``"None"`` for none.
         versions: Digest and job of every registered version, by MLflow.
         withdrawn: Versions that were taken back.
         kinds: How often the ledger says each thing that happens once.
@@ -38,7 +38,7 @@ class Outcome:
 
     jobs: list[list[Any]]
     champion: str | None
-    alias: str | None
+    alias: str
     versions: list[list[Any]]
     withdrawn: list[str]
     kinds: dict[str, int]
@@ -83,7 +83,7 @@ def outcome_of(pipeline: AutoRetrainPipeline, unfinished: list[str]) -> Outcome:
     return Outcome(
         jobs=_jobs(state),
         champion=state.champion.version.digest if state.champion else None,
-        alias=_registry(pipeline).get_registered_model(MODEL).aliases.get("champion"),
+        alias=str(_registry(pipeline).get_registered_model(MODEL).aliases.get("champion")),
         versions=_versions(pipeline, number),
         withdrawn=sorted(state.quarantined.values()),
         kinds=dict(sorted(Counter(entry.kind for entry in entries if _happens_once(entry.kind)).items())),

@@ -25,14 +25,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ...domain import requests
-from ...domain.controller import Controller
 from ...domain.sealing import Draft
 from ...domain.state import ModelState
 from ...domain.world import Ports
-from ...ports.errors import JobAlreadyOpen, LeaseLost, Permanent, Refused, Temporary, UnknownJob
-from .faults import Crash, Fault, Faults, Mishap
+from ...ports.errors import JobAlreadyOpen, Permanent, Refused, Temporary, UnknownJob
+from .faults import Fault, Mishap
 from .invariants import Record, check_tampering, check_world
-from .simulated_world import LEASE_SECONDS, Training, World, alias_of, histories_of, watched
+from .simulated_process import Process
+from .simulated_world import LEASE_SECONDS, Training, World, alias_of, histories_of
 
 __all__ = ["LEASE_SECONDS", "Fault", "Process", "RetrainingMachine", "Training", "World"]
 
@@ -47,68 +47,6 @@ MISHAPS: st.SearchStrategy[dict[int, Fault]] = st.just({}) | st.dictionaries(
     st.integers(0, 12) | st.integers(0, 45), st.sampled_from(Fault), min_size=1, max_size=2
 )
 """Faults by number of the call; most turns take some ten calls, one with a whole job in it about fifty."""
-
-
-class Process:
-    """A controller that can be killed and started again.
-
-    Args:
-        world: The world it lives in.
-        ports: The world's ports, unbroken.
-        name: What its holder's name begins with; every start has a name of its own.
-    """
-
-    def __init__(self, world: World, ports: Ports, name: str) -> None:
-        self.faults = Faults(world.weather)
-        self.starts = 0
-        self._world = world
-        self._name = name
-        self._ports = watched(ports, world.record, self.faults)
-        self.controller = self._started()
-
-    def _started(self) -> Controller:
-        self.starts += 1
-        return Controller(
-            self._ports,
-            self._world.fleet,
-            f"{self._name}-{self.starts}",
-            monotonic=self._world.clock,
-            lease_seconds=LEASE_SECONDS,
-        )
-
-    def restart(self) -> None:
-        """Forget everything, as a new process does."""
-        self.controller = self._started()
-
-    def run(self, act: Callable[[Controller], object], mishaps: Mapping[int, Mishap] | None = None) -> bool:
-        """Let the controller do something, and start it again when it dies of it.
-
-        Args:
-            act: What to do.
-            mishaps: What goes wrong in it, by number of the call, counted from 0; ``None`` leaves the plan of
-                ``faults`` as it is.
-
-        Returns:
-            Whether it was done without dying, and without losing lease or ledger on the way.
-        """
-        self.faults.overtaken = False
-        if mishaps is not None:
-            self.faults.plan(mishaps)
-        try:
-            act(self.controller)
-        except Crash:
-            self.restart()
-            return False
-        except (Temporary, LeaseLost):
-            return False
-        finally:
-            if mishaps is not None:
-                self.faults.plan({})
-        return True
-
-    def tick(self, mishaps: Mapping[int, Mishap] | None = None) -> bool:
-        """Let it make one turn now."""
-        return self.run(lambda controller: controller.tick(self._world.now), mishaps)
 
 
 def told(step: _Step) -> _Step:

@@ -202,7 +202,7 @@ def test_the_unbroken_life_has_everything_in_it() -> None:
     check(life)
 
 
-@pytest.mark.parametrize(("fault", "chapters"), _cases())
+@pytest.mark.parametrize(("fault", "chapters"), list(_cases()))
 def test_a_fault_at_any_call_changes_nothing_in_the_end(fault: Fault, chapters: tuple[str, ...]) -> None:
     for at in range(unbroken(chapters).process.faults.calls):
         life = Life(chapters, fault, at).run()
