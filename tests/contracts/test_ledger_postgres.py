@@ -282,9 +282,12 @@ class TestLease:
 
     def test_leases_run_on_the_clock_of_the_server(self, postgres: Postgres, schema: str) -> None:
         with another(postgres, schema) as ledger:
-            first = ledger.claim(NOW, "A", 0.4, model="m").epoch_of("m")
+            first = ledger.claim(NOW, "A", 60.0, model="m").epoch_of("m")
             held = ledger.claim(NOW, "B", 60.0, model="m")
-            time.sleep(0.5)
+            left = f"SELECT max(expires_at) - now() FROM {schema}.leases WHERE holder = 'A'"
+            assert timedelta(0) < postgres.sql(left, "autoretrain")[0][0] <= timedelta(seconds=60)
+            older = f"UPDATE {schema}.leases SET expires_at = expires_at - interval '61 s'"
+            postgres.sql(older, "autoretrain")
             second = ledger.claim(NOW, "B", 60.0, model="m").epoch_of("m")
 
             assert (first, held.holder_of("m"), second) == (1, "A", 2)
@@ -326,14 +329,21 @@ class TestProcesses:
 
     def test_processes_that_claim_share_the_shards(self, postgres: Postgres, schema: str) -> None:
         script = """
-            sys.stdin.readline()
-            until = time.monotonic() + 1.0
-            while time.monotonic() < until:
+            import threading
+            told = threading.Event()
+            threading.Thread(target=lambda: (sys.stdin.readline(), told.set()), daemon=True).start()
+            while not told.wait(0.02):
                 leases = dict(ledger.claim(NOW, name, 60.0).leases)
-                time.sleep(0.02)
             print(json.dumps(leases))
             """
+        with another(postgres, schema) as ledger:
+            ledger.models()  # the tables are there
         claimers = [start(script, postgres.dsn(), schema, name) for name in ("A", "B", "C")]
+        held = f"SELECT count(*) FROM {schema}.leases WHERE holder IS NOT NULL GROUP BY holder ORDER BY 1"
+        deadline = time.monotonic() + SECONDS
+        while postgres.sql(held, "autoretrain") != [(10,), (11,), (11,)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
         shares = [set(json.loads(lines[-1])) for lines in _all_finished(claimers)]
 
         assert sorted(len(share) for share in shares) == [10, 11, 11]
@@ -372,13 +382,18 @@ class TestProcesses:
         assert child.exitcode == 0
         assert ledger.database.run(backend) == ours  # not closed by the end of the child
 
-    def test_threads_do_not_wait_for_one_another(self, postgres: Postgres, ledger: PostgresLedger) -> None:
+    def test_threads_do_not_wait_for_one_another(
+        self, postgres: Postgres, schema: str, ledger: PostgresLedger
+    ) -> None:
         ledger.models()
-        with ThreadPoolExecutor(1) as pool:
-            slow = pool.submit(ledger.database.run, "SELECT pg_sleep(0.5)")
-            time.sleep(0.1)
-            ledger.models()
+        with psycopg.connect(postgres.dsn()) as blocking, ThreadPoolExecutor(1) as pool:
+            blocking.execute(f"LOCK TABLE {schema}.units".encode())
+            slow = pool.submit(ledger.used, [Unit("scope", "", 1)])
+            assert waits(slow)
+            assert list(ledger.models()) == []
             assert not slow.done()
+            blocking.rollback()
+            assert list(slow.result(SECONDS)) == [0]
 
 
 def _all_finished(processes: list[subprocess.Popen[str]]) -> list[list[str]]:

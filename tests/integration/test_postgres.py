@@ -160,7 +160,7 @@ class TestServer:
     ) -> None:
         with (
             psycopg.connect(server.dsn()) as blocking,
-            closing(PostgresLedger(server.dsn(), schema=schema, statement_seconds=0.2)) as hasty,
+            closing(PostgresLedger(server.dsn(), schema=schema, statement_seconds=0.5)) as hasty,
         ):
             blocking.execute(f"LOCK TABLE {schema}.entries".encode())
             with pytest.raises(Temporary, match="took too long"):
@@ -171,8 +171,8 @@ class TestServer:
     def test_a_silent_server_is_given_up(
         self, server: Postgres, schema: str, ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(postgres_connection, "_SPARE_SECONDS", 0.2)
-        with closing(PostgresDatabase(server.dsn(), schema, statement_seconds=0.2)) as database:
+        monkeypatch.setattr(postgres_connection, "_SPARE_SECONDS", 0.5)
+        with closing(PostgresDatabase(server.dsn(), schema, statement_seconds=1.0)) as database:
             (((pid,),),) = database.run("SELECT pg_backend_pid()")
             backend = psutil.Process(pid)
             backend.suspend()
