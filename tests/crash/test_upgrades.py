@@ -20,10 +20,12 @@ from autoretrain.adapters.ledger_sqlite import SqliteLedger
 from autoretrain.domain import requests
 from autoretrain.domain.codec import version_of
 from autoretrain.domain.controller import Controller
+from autoretrain.domain.explain import timeline
 from autoretrain.domain.jobs import JobStatus
 from autoretrain.domain.sealing import Draft, plain, seal, verify
 from autoretrain.domain.state import KINDS, ModelState, fold
 from autoretrain.domain.world import Ports
+from autoretrain.entrypoints.cli.main import run
 from autoretrain.entrypoints.testing.simulated_world import Training, World, divide_at
 from autoretrain.ports.ledger import ENTRY_VERSION, Append, Entry
 
@@ -94,7 +96,7 @@ class Today:
     def running(self) -> Iterator[tuple[Controller, Ports]]:
         """A controller over the ledger."""
         with opened(self.path, self.world) as ledger:
-            ports = replace(self.world.ports(), ledger=ledger, agenda=ledger, outbox=ledger)
+            ports = replace(self.world.ports(), ledger=ledger, agenda=ledger, limits=ledger, outbox=ledger)
             yield Controller(ports, self.world.fleet, "today", monotonic=self.world.clock), ports
 
     def later(self, controller: Controller, **time: float) -> None:
@@ -123,6 +125,29 @@ def test_fields_that_came_later_have_their_defaults(old: Path) -> None:
             state = fold(model, ledger.read(model))
             for name in {field.name for field in fields(ModelState)} - set(told) - _FROM_OLD_ENTRIES:
                 assert getattr(state, name) == getattr(ModelState(model), name)
+
+
+def test_every_job_of_an_old_ledger_can_be_told(old: Path) -> None:
+    with opened(old) as ledger:
+        for model in ledger.models():
+            entries = ledger.read(model)
+            for job_id in fold(model, entries).jobs:
+                assert timeline(entries, job_id)
+
+
+@pytest.mark.parametrize("command", [["audit", "verify"], ["jobs", "--limit", "100"], ["show", "churn"]])
+def test_the_commands_read_an_old_ledger_once_it_is_upgraded(
+    old: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (old.parent / "autoretrain.toml").write_text("")
+    state = old.parent / ".autoretrain"
+    state.mkdir()
+    old.rename(state / "ledger.db")
+    call = ["--settings", str(old.parent)]
+    assert run([*call, *command]) == 2
+    assert "autoretrain db upgrade" in capsys.readouterr().err
+    assert run([*call, "db", "upgrade"]) == 0, capsys.readouterr().err
+    assert run([*call, *command]) == 0, capsys.readouterr().err
 
 
 def test_the_fixture_of_0_1_0_has_every_kind_of_entry_of_then(tmp_path: Path) -> None:
