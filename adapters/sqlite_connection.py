@@ -315,8 +315,8 @@ class Database:
         if kind is not None:
             raise Permanent(
                 f"{self._path} is on a network file system ({kind}), where SQLite damages its files: set "
-                "'state' in autoretrain.toml to a directory on a local disk, or keep the ledger in PostgreSQL "
-                "(ledger.store)"
+                "'state' in autoretrain.toml to a directory on a local disk, or keep the ledger in "
+                "PostgreSQL (ledger.store)"
             )
 
     def _undo(self) -> None:

@@ -7,16 +7,13 @@ that a crash between any two steps is repaired by the next tick.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
 from ..ports.agenda import Claim
-from ..ports.compute import RunRequest
-from ..ports.data import Snapshot
 from ..ports.errors import (
-    ChampionMoved,
     DuplicateKey,
     LeaseLost,
     LimitReached,
@@ -27,15 +24,13 @@ from ..ports.errors import (
 )
 from ..ports.ledger import Append, Entry
 from ..ports.observations import Look
-from ..ports.registry import ModelVersion
 from ..ports.telemetry import TickReport
-from ..ports.tracking import TrainingContext
 from ..ports.values import Pending
-from .asking import Crew, Question
+from .acting import Acts
+from .asking import Crew
 from .decide import decide
 from .delivery import Delivered, Delivery
 from .idle import situation_of
-from .jobs import RetrainingJob
 from .limits import LimitSettings, Ration, gives_back, owner_of
 from .log_context import about, about_model, log_recorded
 from .looks import since_last_change
@@ -43,17 +38,13 @@ from .notices import notices_of
 from .plan import (
     POLL,
     RETRY,
-    Act,
-    CancelRun,
     Phase,
     Plan,
     Seen,
-    SetChampion,
-    SubmitTraining,
     Trouble,
     phase_of,
 )
-from .sealing import Draft, canonical, plain, seal
+from .sealing import Draft, plain, seal
 from .spec import ModelSpec
 from .state import RECENT_JOBS, ModelState, fold
 from .tally import LeaseWatch, Standing, report_of
@@ -118,8 +109,7 @@ class Controller:
         )
         self._standing, self._leases = Standing(), LeaseWatch(holder)
         self._states: dict[str, ModelState] = {}
-        self._trouble: dict[str, tuple[int, Trouble]] = {}  # met while acting, with the head it belongs to
-        self._acting: dict[str, tuple[int, Question]] = {}  # begun acts, with the head they belong to
+        self._acts = Acts(ports, self.fleet, self._world.put)
 
     # -- what is known ------------------------------------------------------------------------------------
 
@@ -295,7 +285,7 @@ class Controller:
         """Gather, decide, record and act, round by round, until no model has more to do now."""
         epochs = {model: epoch for model in models if (epoch := claim.epoch_of(model)) is not None}
         active = self._ours(epochs, now)
-        self._await_acts(active)
+        self._acts.wait(active)
         for round_ in range(_MOST_ROUNDS):
             states = self._readable(active)
             if only_jobs:
@@ -308,7 +298,7 @@ class Controller:
                 for state in states
                 if self._step_if_ours(state, seen[state.model], epochs[state.model], now)
             ]
-            self._await_acts([state.model for state in states])
+            self._acts.wait([state.model for state in states])
         for model in active:
             with about_model(model):
                 _log.error(
@@ -337,13 +327,7 @@ class Controller:
 
     def _gather(self, states: list[ModelState], now: datetime, watch: bool) -> dict[str, Seen | Pending]:
         """What each state needs; an act that goes on, or trouble that one met, is seen first."""
-        met: dict[str, Seen | Pending] = {}
-        for state in states:
-            seq, trouble = self._trouble.pop(state.model, (0, None))
-            if state.model in self._acting:
-                met[state.model] = Pending("an act goes on")
-            elif trouble is not None and seq == state.head.seq:  # else somebody has gone on since
-                met[state.model] = trouble
+        met = {state.model: seen for state in states if (seen := self._acts.seen(state)) is not None}
         return {**met, **self._world.look([s for s in states if s.model not in met], now, watch)}
 
     def _step_if_ours(self, state: ModelState, seen: Seen | Pending, epoch: int, now: datetime) -> bool:
@@ -378,7 +362,7 @@ class Controller:
         if plan.act is not None:
             if not plan.drafts and not self.ports.agenda.holds(state.model, epoch):
                 raise LeaseLost(f"epoch {epoch} is over")  # registries know no leases: asked late
-            self._begin(state.model, plan.act)
+            self._acts.begin(self._states[state.model], plan.act)
         if plan.look_at is not None and not plan.drafts:
             self.ports.agenda.set_next_look(state.model, state.head.seq, plan.look_at, epoch)
         return plan.look_at is None
@@ -392,7 +376,7 @@ class Controller:
             return False
         except LimitReached as reached:
             if state.open_job is not None:  # it waits for its turn; an idle model sees the limit
-                self._trouble[state.model] = (state.head.seq, Trouble(str(reached), temporary=True))
+                self._acts.meet(state, Trouble(str(reached), temporary=True))
             return False
         return True
 
@@ -425,59 +409,6 @@ class Controller:
         log_recorded(after, entries)
         self._world.tally.events.update((state.model, draft.kind) for draft in drafts)
 
-    # -- acting -------------------------------------------------------------------------------------------
-
-    def _begin(self, model: str, act: Act) -> None:
-        """Hand an act to the crew; ``_await_acts`` puts it."""
-        head = self._states[model].head.seq
-        do: Callable[[], object]
-        match act:
-            case SubmitTraining(job_id):
-                part, do = "compute", partial(self._submit, self._states[model].jobs[job_id])
-            case CancelRun(run):
-                part, do = "compute", partial(self.ports.compute.cancel, run)
-            case SetChampion(version, expected):
-                part, do = "registry", partial(self._set_champion, version, expected)
-        key, state = ("act", model, head), self._states[model]
-
-        def ask(keys: tuple[Hashable, ...]) -> Mapping[Hashable, object]:
-            with about(state):
-                return {key: do()}
-
-        self._acting[model] = (head, Question(part, (key,), ask))
-
-    def _await_acts(self, models: Iterable[str]) -> None:
-        """Let acts go on side by side. What the next look sees is the trouble that one meets."""
-        begun = {model: self._acting[model] for model in models if model in self._acting}
-        answers = self._world.put([act for _, act in begun.values()])
-        for model, (head, act) in begun.items():
-            [key] = act.keys
-            if key in answers:
-                del self._acting[model]
-                if isinstance(answers[key], Trouble):
-                    self._trouble[model] = (head, replace(answers[key], acting=True))
-
-    def _set_champion(self, version: ModelVersion, expected: str | None) -> None:
-        try:
-            self.ports.registry.set_champion(version, expected)
-        except ChampionMoved as moved:
-            _log.warning("%s", moved)  # the next look sees where the alias is, and decides
-
-    def _submit(self, job: RetrainingJob) -> None:
-        spec, data = self.spec(job.model_name).training, job.training
-        assert data is not None  # noqa: S101  (run.intended recorded it)
-        champion = job.champion.version if job.champion else None
-        context = TrainingContext(job.model_name, job.job_id, job.attempt, job.parameters, data, champion)
-        tracked = self.ports.tracker.open_run(context)
-        run = RunRequest(
-            key=job.run_key,
-            command=spec.command,
-            environment={**tracked, **training_environment(job, data)},
-            directory=spec.directory,
-            deadline_seconds=spec.deadline_seconds,
-        )
-        self.ports.compute.submit(run)
-
     # -- looks --------------------------------------------------------------------------------------------
 
     def _note_look(self, state: ModelState, plan: Plan, now: datetime) -> None:
@@ -500,17 +431,3 @@ class Controller:
             replace(draft, data={**draft.data, **told}) if draft.kind == "look.changed" else draft
             for draft in drafts
         )
-
-
-def training_environment(job: RetrainingJob, data: Snapshot) -> dict[str, str]:
-    """The training contract: what a training command finds in its environment, beside the tracked run."""
-    return {
-        "AUTORETRAIN_MODEL_NAME": job.model_name,
-        "AUTORETRAIN_JOB_ID": job.job_id,
-        "AUTORETRAIN_ATTEMPT": str(job.attempt),
-        "AUTORETRAIN_TRAINING_CONFIG": canonical(job.parameters),
-        "AUTORETRAIN_DATA": data.uri,
-        "AUTORETRAIN_LABEL": data.label or "",
-        "AUTORETRAIN_TIME": data.time,
-        "AUTORETRAIN_FEATURES": canonical(data.features),
-    }

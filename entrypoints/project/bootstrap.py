@@ -6,7 +6,7 @@ import time
 import uuid
 from pathlib import Path
 
-from ...domain.controller import training_environment
+from ...domain.acting import training_environment
 from ...domain.jobs import JobStatus, RetrainingJob
 from ...domain.trigger_types import TriggerType
 from ...domain.world import Ports

@@ -503,9 +503,9 @@ class TestSurroundings:
     def test_the_controllers_environment_is_inherited(
         self, compute: SubprocessCompute, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("DATABASE_PASSWORD", "secret")
+        monkeypatch.setenv("DATABASE_HOST", "sesame")
         found = self._environment(compute)
-        assert (found["DATABASE_PASSWORD"], found["GIVEN"]) == ("secret", "1")
+        assert (found["DATABASE_HOST"], found["GIVEN"]) == ("sesame", "1")
 
     def test_what_is_withheld_is_never_inherited(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -516,7 +516,7 @@ class TestSurroundings:
     def test_it_is_not_inherited_when_not_wanted(
         self, compute: SubprocessCompute, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("DATABASE_PASSWORD", "secret")
+        monkeypatch.setenv("DATABASE_HOST", "sesame")
         found = self._environment(compute, inherit_environment=False)
         assert "DATABASE_PASSWORD" not in found
         assert (found["PATH"], found["GIVEN"]) == (os.environ["PATH"], "1")

@@ -205,7 +205,8 @@ def test_an_act_that_takes_its_time_is_done_once_and_its_outcome_read(gate: Gate
                 gate.enter()
             registry.set_champion(version, expected)
 
-    loop.controller.ports = replace(loop.ports, registry=SlowMove())
+    ports = replace(loop.ports, registry=SlowMove())
+    loop.controller = Controller(ports, loop.world.fleet, "one", monotonic=loop.world.clock, crew=loop.crew)
     turns_until(loop, lambda: loop.serving("fraud") == "2")
     for _ in range(3):
         loop.turn()
