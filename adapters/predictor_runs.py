@@ -170,6 +170,8 @@ class RunPredictor:
         try:
             result = keep(folder, path, rows)
         except Unusable as fault:
+            if path.with_suffix(".json").exists():  # another controller was faster, and has tidied up
+                return _kept(what, path, rows)
             raise Permanent(f"{what}: {fault}") from None
         draft = path.with_suffix(f".json.{os.getpid()}-{threading.get_ident()}")
         draft.write_text(json.dumps(result))

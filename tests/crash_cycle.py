@@ -17,7 +17,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from io import BytesIO
@@ -42,7 +42,6 @@ from autoretrain.domain.trigger_types import TriggerType
 from autoretrain.domain.world import Ports
 from autoretrain.entrypoints.container import build_ports
 from autoretrain.entrypoints.settings import load_settings
-from autoretrain.entrypoints.testing.store import LedgerStore
 from autoretrain.ports.errors import LeaseLost, Temporary
 from autoretrain.ports.notifier import Notice
 from autoretrain.ports.telemetry import TickReport
@@ -71,6 +70,7 @@ echo "$AUTORETRAIN_JOB_ID/train/$AUTORETRAIN_ATTEMPT" >> trainings.log
 exec {ask} train
 """
 _PREDICT = """#!/bin/sh
+[ "$2" = -c ] && exit 1  # asked where its libraries are: it is no Python
 echo "$5" >> {directory}/predictions.log
 exec {ask} predict {directory} "$@"
 """
@@ -289,9 +289,13 @@ def drive(directory: str, store: str, address: str, kill_at: str = "", side: str
     Path("go").unlink(missing_ok=True)
     clock, points = Clock(), Points(int(kill_at) if kill_at else None, side == "after")
     watch_mlflow(points)
-    ledger = STORES[store].opened(address, clock.seconds)
+    own = {
+        "ledger": STORES[store].ledger(address, clock.seconds),
+        "observations": STORES[store].observations(address),
+        "notifier": FileNotifier(),
+    }
     pipeline = AutoRetrainPipeline(
-        settings=directory, clock=clock, actor="ann", **_watched(directory, ledger, points)
+        settings=directory, clock=clock, actor="ann", **_watched(directory, own, points)
     )
     turn_until_the_end(pipeline, clock)
     met = list(points.met)
@@ -299,10 +303,10 @@ def drive(directory: str, store: str, address: str, kill_at: str = "", side: str
     Path("outcome.json").write_text(json.dumps(asdict(outcome_of(pipeline, Runs().unfinished))))
 
 
-def _watched(directory: str, ledger: LedgerStore, points: Points) -> dict[str, Any]:
-    """Every port of the settings, with the points in between, also between one port and another."""
+def _watched(directory: str, own: Mapping[str, Any], points: Points) -> dict[str, Any]:
+    """Every port, some of our own, with the points in between, also between one port and another."""
     settings = load_settings(directory)
-    real = build_ports(settings, {"ledger": ledger, "notifier": FileNotifier()})
+    real = build_ports(settings, own)
     seen = {part.name: Watched(part.name, getattr(real, part.name), points) for part in fields(Ports)}
     within = {name: seen[name] for name in ("compute", "data", "registry", "scorer")}
     predictor = RunPredictor(
@@ -310,12 +314,10 @@ def _watched(directory: str, ledger: LedgerStore, points: Points) -> dict[str, A
         settings.state_dir / "predictions",
         fetch=real.registry.fetch,  # type: ignore[attr-defined]
         python=f"{directory}/predict",
+        sandbox="none",  # a wall would keep it from the warm process
     )
     seen["predictor"] = Watched("predictor", predictor, points)
-    outer = build_ports(
-        settings,
-        {**within, "predictor": seen["predictor"], "ledger": ledger, "notifier": FileNotifier()},
-    )
+    outer = build_ports(settings, {**own, **within, "predictor": seen["predictor"]})
     return {**seen, "metrics": Watched("metrics", outer.metrics, points)}
 
 

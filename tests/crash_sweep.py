@@ -22,7 +22,7 @@ from typing import NamedTuple
 import psutil
 from cli_project import environment
 from crash_outcome import Outcome
-from crash_stores import STORES
+from crash_stores import STORES, Make
 from warm_process import Warm, warm
 
 _SIDES = ("before", "after")
@@ -70,12 +70,14 @@ class Sweep:
         helper: Forks the processes that drive the cycles.
         folder: Where the cycles are laid out.
         store: Name of the ledger's store.
+        make: Makes a place in the store.
     """
 
-    def __init__(self, helper: Warm, folder: Path, store: str) -> None:
+    def __init__(self, helper: Warm, folder: Path, store: str, make: Make) -> None:
         self._helper = helper
         self._folder = folder
         self._store = store
+        self._make = make
         self._ask("template", str(folder))
         helper.learn(lambda: self._keep(self.live()))
 
@@ -102,7 +104,7 @@ class Sweep:
         """
         home = self._folder / uuid.uuid4().hex[:8]
         home.mkdir()
-        with STORES[self._store].made(home) as address:
+        with self._make(home) as address:
             self._ask("prepare", str(home), str(self._folder), str(self._helper.address))
             drive = ("drive", str(home), self._store, address)
             if kill is not None:
@@ -147,8 +149,8 @@ def sweeping(folder: Path, store: str) -> Iterator[Sweep]:
         folder: Where to work; what is left in it is what went wrong.
         store: One of ``STORES``.
     """
-    with warm("crash_cycle", folder, environment()) as helper:
-        yield Sweep(helper, folder, store)
+    with warm("crash_cycle", folder, environment()) as helper, STORES[store].running() as make:
+        yield Sweep(helper, folder, store, make)
 
 
 # -- as a program --------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -228,6 +228,33 @@ def test_a_lost_run_is_started_again_twice(tmp_path: Path) -> None:
         assert len(compute.started) == started
     with pytest.raises(Permanent, match="lost 3 times"):
         predictor.predict(version, snapshot)
+
+
+class Overtaken(SubprocessCompute):
+    """Compute whose run ends, and is accepted by somebody else, right before the answer is here."""
+
+    def __init__(self, directory: Path, other: Callable[[], object]) -> None:
+        super().__init__(directory)
+        self._other = other
+
+    def observe(self, key: str) -> RunStatus:
+        status = super().observe(key)
+        if status.state is RunState.SUCCEEDED:
+            self._other()
+        return status
+
+
+def test_two_controllers_may_accept_one_run(tmp_path: Path) -> None:
+    """Their models may have one payload and one holdout, and one that was stopped may go on late."""
+    suite = TestRunPredictor()
+    version, rows = suite.make_version(tmp_path, hot), suite.make_snapshot(tmp_path)
+    first = suite.make_predictor(tmp_path)
+    compute = Overtaken(tmp_path / "runs", lambda: first.predict(version, rows))
+    late = RunPredictor(compute, tmp_path / "predictions")
+
+    accepted = suite.settle(late, version, rows)
+
+    assert accepted == first.predict(version, rows)
 
 
 class TestFlavours:
