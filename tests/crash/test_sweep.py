@@ -10,7 +10,11 @@ _PARTS = 4
 _SOME = ("compute.submit", "mlflow.create_model_version", "registry.set_champion", "notifier.send")
 
 
-@pytest.fixture(scope="module", params=sorted(STORES))
+# One worker a store: whatever runs first costs the warm process and an unbroken cycle.
+_EACH = [pytest.param(name, marks=pytest.mark.xdist_group(f"sweep-{name}")) for name in sorted(STORES)]
+
+
+@pytest.fixture(scope="module", params=_EACH)
 def sweep(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
     with sweeping(tmp_path_factory.mktemp("sweep"), request.param) as ready:
         yield ready
