@@ -7,11 +7,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ..ports.agenda import Claim
+from ..ports.agenda import SET_BACK, Claim
 from ..ports.errors import DuplicateKey, LeaseLost, LimitReached, Overtaken
 from ..ports.ledger import Append, Entry
 from ..ports.limits import Unit
@@ -67,6 +67,11 @@ ORDER BY n LIMIT 1
 _HAS_TAKEN = "SELECT 1 FROM units WHERE scope = :scope AND period = :period AND owner = :owner"
 _AT_ONCE = 0
 """``due_at`` of a notice that was never tried."""
+
+_SET_LEASE = """
+UPDATE leases SET holder = ?, epoch = ?, expires_at = ?, seconds = ?, claimed_at = ? WHERE shard = 0
+"""
+_SET_BACK = SET_BACK // timedelta(microseconds=1)
 
 _INSERT_NOTICE = """
 INSERT INTO outbox (id, model, seq, event, severity, title, body, at, facts)
@@ -186,17 +191,19 @@ class SqliteLedger:
 
         ``next_due`` is the earliest time among the models that are not in ``due``.
         """
-        limit = limit if model is None else 0
+        limit, at = limit if model is None else 0, to_micros(now)
         with self._database.reading() as connection:
             lease = _lease(connection)
-            if lease == lease.after_claim(holder, self._clock(), lease_seconds):
+            if lease == lease.after_claim(holder, self._clock(), lease_seconds, at):
                 return _claim(connection, lease, holder, now, limit)
         with self._database.writing() as connection:
-            lease = _lease(connection).after_claim(holder, self._clock(), lease_seconds)
-            connection.execute(
-                "UPDATE leases SET holder = ?, epoch = ?, expires_at = ?, seconds = ? WHERE shard = 0",
-                astuple(lease),
-            )
+            before = _lease(connection)
+            lease = before.after_claim(holder, self._clock(), lease_seconds, at)
+            connection.execute(_SET_LEASE, astuple(lease))
+            if (
+                lease.claimed_at < before.claimed_at
+            ):  # set back: nobody waits for what lies ahead
+                connection.execute("UPDATE agenda SET next_look = ? WHERE next_look > ?", (at, at))
             return _claim(connection, lease, holder, now, limit)
 
     def holds(self, model: str, epoch: int) -> bool:
@@ -275,14 +282,23 @@ class _Lease:
     epoch: int
     expires_at: float
     seconds: float
+    claimed_at: int
 
-    def after_claim(self, holder: str, clock: float, seconds: float) -> _Lease:
+    def after_claim(self, holder: str, clock: float, seconds: float, at: int) -> _Lease:
         """Return the lease as a claim leaves it; an equal one when nothing needs to be written."""
+        held = self._held_after(holder, clock, seconds)
+        if held.holder != holder:
+            return self
+        if at < self.claimed_at - _SET_BACK:
+            return replace(held, claimed_at=at)
+        return held if held == self else replace(held, claimed_at=max(at, self.claimed_at))
+
+    def _held_after(self, holder: str, clock: float, seconds: float) -> _Lease:
         remaining = self.expires_at - clock
         # When the clock was set back: over for others, lest it outlive its holder.
         set_back = remaining > self.seconds
         if self.holder is None or remaining <= 0 or (set_back and self.holder != holder):
-            return _Lease(holder, self.epoch + 1, clock + seconds, seconds)
+            return _Lease(holder, self.epoch + 1, clock + seconds, seconds, self.claimed_at)
         renewed_already = self.seconds == seconds and seconds * 2 / 3 <= remaining <= seconds
         if self.holder != holder or renewed_already:
             return self
@@ -291,7 +307,7 @@ class _Lease:
 
 def _lease(connection: sqlite3.Connection) -> _Lease:
     row = connection.execute(
-        "SELECT holder, epoch, expires_at, seconds FROM leases WHERE shard = 0"
+        "SELECT holder, epoch, expires_at, seconds, claimed_at FROM leases WHERE shard = 0"
     ).fetchone()
     return _Lease(*row)
 

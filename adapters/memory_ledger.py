@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from ..ports.agenda import Claim, shard_of
+from ..ports.agenda import SET_BACK, Claim, shard_of
 from ..ports.errors import DuplicateKey, LeaseLost, LimitReached, Overtaken
 from ..ports.ledger import Append, Entry
 from ..ports.limits import Unit
@@ -61,6 +61,7 @@ class MemoryLedger:
         self._outbox: dict[str, Outgoing | None] = {}  # None: it has arrived, and its id is taken
         self._leases = [_Lease() for _ in range(shards)]
         self._controllers: dict[str, _Lease] = {}  # a life each, so that the shards are shared fairly
+        self._claimed_at: dict[int, datetime] = {}  # the latest time of a claim, by shard
         self._units: dict[tuple[str, str, int], str] = {}
 
     # Ledger
@@ -141,7 +142,18 @@ class MemoryLedger:
                 self._take([shard_of(model, len(self._leases))], holder, clock, lease_seconds)
                 return self._claimed(holder, clock, now, 0)
             self._share(holder, clock, lease_seconds)
+            self._rewind(self._held(holder, clock), now)
             return self._claimed(holder, clock, now, limit)
+
+    def _rewind(self, shards: Sequence[int], now: datetime) -> None:
+        """After a clock was set back, make due what lies ahead."""
+        for shard in shards:
+            if now < self._claimed_at.get(shard, now) - SET_BACK:
+                ahead = (name for name, at in self._looks.items() if at > now)
+                for name in [name for name in ahead if shard_of(name, len(self._leases)) == shard]:
+                    self._looks[name] = now
+                self._claimed_at[shard] = now
+            self._claimed_at[shard] = max(now, self._claimed_at.get(shard, now))
 
     def _renew(self, holder: str, clock: float, seconds: float) -> None:
         self._leases = [

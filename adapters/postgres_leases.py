@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
-from ..ports.agenda import Claim
+from ..ports.agenda import SET_BACK, Claim
 from .micros import from_micros
 
 SHARDS = 32
 """Rows of ``leases``: at most so many controllers have something to do."""
+
+_SET_BACK = SET_BACK // timedelta(microseconds=1)
 
 # A lease lives while it is held and renewed in time; a clock that was set back ends it, too.
 LIVES = "(expires_at > {clock} AND expires_at <= {clock} + make_interval(secs => seconds))"
@@ -37,7 +40,8 @@ WITH mine AS (
     SELECT shard FROM leases WHERE holder = %(holder)s AND expires_at > {{clock}} AND NOT {_FRESH}
     ORDER BY shard FOR UPDATE
 )
-UPDATE leases SET expires_at = {_UNTIL}, seconds = %(seconds)s FROM mine WHERE leases.shard = mine.shard;
+UPDATE leases SET expires_at = {_UNTIL}, seconds = %(seconds)s, claimed_at = greatest(claimed_at, %(now)s)
+FROM mine WHERE leases.shard = mine.shard;
 """  # noqa: S608
 _SHARE = f"(SELECT ceil({SHARDS}::numeric / greatest(count(*), 1)) FROM controllers WHERE {LIVES})"  # noqa: S608
 _GIVE_BACK = f"""
@@ -50,7 +54,8 @@ WHERE leases.shard = held.shard AND leases.holder = %(holder)s AND held.place > 
 """  # noqa: S608
 _TAKE = f"""
 WITH free AS ({{free}})
-UPDATE leases SET holder = %(holder)s, epoch = epoch + 1, expires_at = {_UNTIL}, seconds = %(seconds)s
+UPDATE leases SET holder = %(holder)s, epoch = epoch + 1, expires_at = {_UNTIL}, seconds = %(seconds)s,
+    claimed_at = greatest(claimed_at, %(now)s)
 FROM free WHERE leases.shard = free.shard;
 """  # noqa: S608
 _FREE = f"(holder IS NULL OR NOT {LIVES})"
@@ -62,6 +67,17 @@ _FREE_SHARE = f"""
 """  # noqa: S608
 # Here another claim is waited for, so that the answer can say who has the shard.
 _FREE_ONE = f"SELECT shard FROM leases WHERE shard = %(shard)s AND {_FREE} FOR UPDATE"  # noqa: S608
+# After a controller's clock was set back nobody waits for what lies ahead.
+_REWIND = f"""
+WITH back AS (
+    SELECT shard FROM leases WHERE holder = %(holder)s AND {LIVES} AND claimed_at > %(now)s + {_SET_BACK}
+    ORDER BY shard FOR UPDATE
+), noted AS (
+    UPDATE leases SET claimed_at = %(now)s FROM back WHERE leases.shard = back.shard
+)
+UPDATE agenda SET next_look = %(now)s FROM back
+WHERE agenda.shard = back.shard AND agenda.next_look > %(now)s;
+"""  # noqa: S608
 _LEASES = f"SELECT shard, epoch, holder FROM leases WHERE holder IS NOT NULL AND {LIVES};"  # noqa: S608
 _AWAITED = f"""
 SELECT model, next_look, shard FROM agenda
@@ -76,6 +92,7 @@ CLAIM_ALL = "".join(
         _RENEW,
         _GIVE_BACK,
         _TAKE.replace("{free}", _FREE_SHARE),
+        _REWIND,
         _LEASES,
         _AWAITED.replace("{compared}", "<=").replace("{limit}", "%(limit)s + 1"),
         _AWAITED.replace("{compared}", ">").replace("{limit}", "1"),

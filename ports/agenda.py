@@ -8,8 +8,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
+
+SET_BACK = timedelta(minutes=1)
+"""A claim whose time lies further than this before an earlier one's comes from a clock that was set back."""
 
 
 def shard_of(model: str, shards: int) -> int:
@@ -67,6 +70,9 @@ class Agenda(Protocol):
         epochs and renews its leases (at a third of their life, so that most calls write nothing). A free or
         expired lease is taken with a new epoch. A holder that claims without ``model`` takes free shards up
         to its fair share among all holders that do so, and gives back at once what it holds beyond that.
+
+        After a clock was set back by more than ``SET_BACK``, every model whose look lies ahead is due: nobody
+        waits for an hour that comes twice, nor for a day that a clock had run ahead.
 
         Args:
             now: Time by which models are due.

@@ -61,7 +61,8 @@ CREATE TABLE leases (
     holder     text COLLATE "C",                    -- NULL: free
     epoch      bigint           NOT NULL DEFAULT 0, -- larger with every change of holder
     expires_at timestamptz      NOT NULL DEFAULT '-infinity',
-    seconds    double precision NOT NULL DEFAULT 0  -- with more than that before it, the clock was set back
+    seconds    double precision NOT NULL DEFAULT 0, -- with more than that before it, the clock was set back
+    claimed_at bigint           NOT NULL DEFAULT 0  -- latest time of a claim, by the controllers' clocks
 );
 
 INSERT INTO leases (shard) SELECT generate_series(0, 31);

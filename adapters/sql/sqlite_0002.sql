@@ -14,3 +14,6 @@ CREATE INDEX units_in_use ON units (owner) WHERE period = '';
 
 -- With more than its whole life before it, a lease is over as well.
 ALTER TABLE leases ADD COLUMN seconds REAL NOT NULL DEFAULT 0;
+
+-- The latest time of a claim, by the controller's clock: how a clock that was set back is told.
+ALTER TABLE leases ADD COLUMN claimed_at INTEGER NOT NULL DEFAULT 0;

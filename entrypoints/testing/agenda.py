@@ -189,6 +189,38 @@ class AgendaContract(StoreContract):
         assert after is not None
         assert after > before
 
+    @pytest.mark.parametrize("back", [timedelta(hours=1), timedelta(days=1)])
+    def test_after_a_clock_was_set_back_nobody_waits_for_what_lies_ahead(
+        self, store: LedgerStore, clock: ManualClock, back: timedelta
+    ) -> None:
+        epoch = self._begin(store)
+        store.set_next_look("m", 1, NOW + timedelta(minutes=5), epoch)
+        assert store.claim(NOW, "A", LEASE_SECONDS).due == ()
+        clock.seconds -= back.total_seconds()
+
+        claim = store.claim(NOW - back, "A", LEASE_SECONDS)
+        assert claim.due == ("m",)
+        assert claim.epoch_of("m") == epoch
+        store.set_next_look("m", 1, NOW - back + timedelta(minutes=5), epoch)
+        assert store.claim(NOW - back, "A", LEASE_SECONDS).due == ()
+
+    def test_a_clock_that_is_a_little_behind_anothers_makes_nothing_due(self, store: LedgerStore) -> None:
+        epoch = self._begin(store)
+        store.set_next_look("m", 1, NOW + timedelta(minutes=5), epoch)
+        store.release("A")
+
+        assert store.claim(NOW - timedelta(seconds=30), "B", LEASE_SECONDS).due == ()
+
+    def test_a_clock_that_ran_ahead_and_was_set_right_is_told_by_the_next_holder(
+        self, store: LedgerStore
+    ) -> None:
+        ahead = NOW + timedelta(days=1)
+        epoch = store.claim(ahead, "A", LEASE_SECONDS).epoch_of("m")
+        store.append(Append("m", sealed_entries("m", 1), epoch, ahead + timedelta(hours=1)))
+        store.release("A")
+
+        assert store.claim(NOW, "B", LEASE_SECONDS).due == ("m",)
+
     def test_whether_a_lease_is_still_held_can_be_asked(self, store: LedgerStore, clock: ManualClock) -> None:
         epoch = store.claim(NOW, "A", LEASE_SECONDS).epoch_of("m")
         assert epoch is not None
