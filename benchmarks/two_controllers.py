@@ -28,6 +28,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
+import pytest
 from fleet_kit import Controller, Fleet, running, write_rows
 from left_running import processes_in
 from mlflow_server import running_mlflow
@@ -358,14 +359,24 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=1, help="of the misfortunes")
     parser.add_argument("--minutes", type=float, default=40.0, help="give up after so long")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    for name, least in (("jobs", 2), ("models", 2), ("seconds_between", 0.5), ("minutes", 0.1)):
+        if not getattr(asked, name) >= least:
+            parser.error(f"--{name.replace('_', '-')} must be {least:g} or more")
+    return asked
 
 
 def main() -> int:
     """Run it, and print the table; 1 when anything is off."""
     asked = _arguments()
-    if asked.jobs < 2 or asked.models < 2:
-        sys.exit("two_controllers.py: --jobs and --models must be 2 or more")
+    try:
+        return _in_a_place(asked)
+    except pytest.skip.Exception as missing:  # so the tests' helpers say that a program is not installed
+        sys.exit(f"two_controllers.py: {missing}")
+
+
+def _in_a_place(asked: argparse.Namespace) -> int:
+    """Run it on servers and in a directory of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="two-controllers-") as place,
         running_postgres() as server,
