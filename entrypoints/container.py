@@ -253,10 +253,15 @@ class Container(containers.DeclarativeContainer):
 
 
 def holder_name(kind: str) -> str:
-    """Identity of one more instance among all that share a ledger, also within this process."""
+    """Identity of one more instance among all that share a ledger, also within this process.
+
+    Host and process id are for people. In containers they can be another's, too, and two instances of one
+    name would hold the same leases.
+    """
+    import secrets
     import socket
 
-    return f"{kind}:{socket.gethostname()}:{os.getpid()}:{next(_instances)}"
+    return f"{kind}:{socket.gethostname()}:{os.getpid()}:{next(_instances)}:{secrets.token_hex(4)}"
 
 
 def build_ports(settings: Settings, replacements: Mapping[str, Any]) -> Ports:

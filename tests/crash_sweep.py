@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
 from cli_project import environment
 from crash_outcome import Outcome
 from crash_stores import STORES, Make
+from left_running import processes_in
 from warm_process import Warm, warm
 
 _SIDES = ("before", "after")
@@ -114,31 +114,13 @@ class Sweep:
             self._ask(*drive)
             outcome = Outcome(**json.loads((home / "outcome.json").read_text()))
             points = tuple(json.loads((home / "points.json").read_text()))
-            left = tuple(_processes_in(home))
+            left = tuple(processes_in(home))
         shutil.rmtree(home)
         return Life(kill, outcome, points, left)
 
     def _ask(self, *order: str, expected: int = 0) -> None:
         status = self._helper.ask(*order)
         assert status == expected, f"{order}: {status}, not {expected}; see {self._folder / 'warm.log'}"
-
-
-def _processes_in(home: Path) -> Iterator[str]:
-    """Processes that were started with something of a project on their command line; a moment is allowed."""
-    deadline = time.monotonic() + 5
-    while (found := list(_named(str(home)))) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    yield from found
-
-
-def _named(text: str) -> Iterator[str]:
-    for process in psutil.process_iter():
-        try:
-            command = " ".join(process.cmdline())
-        except psutil.Error:
-            continue
-        if text in command:
-            yield command[:200]
 
 
 @contextmanager

@@ -207,7 +207,7 @@ class Fleet:
 
     def library(self, **options: Any) -> AutoRetrainPipeline:
         """The library, in this process."""
-        own = {
+        own: dict[str, Any] = {
             "ledger": PostgresLedger(self.server.dsn(), schema=self.schema),
             "observations": PostgresObservations(self.server.dsn(), schema=self.schema),
         }

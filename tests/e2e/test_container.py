@@ -1,5 +1,6 @@
 """Every branch of the container is built, so that no setting first fails when somebody chooses it."""
 
+import itertools
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,6 +24,7 @@ from autoretrain.adapters import (
     tracker_mlflow,
 )
 from autoretrain.adapters.memory import MemoryLedger, MemoryMetrics, MemoryRegistry
+from autoretrain.entrypoints import container
 from autoretrain.entrypoints.container import PORTS, holder_name
 from autoretrain.entrypoints.settings import AdapterSettings, Settings, parse_settings
 from autoretrain.ports.errors import ConfigurationError
@@ -143,3 +145,14 @@ def test_every_instance_has_a_name_of_its_own() -> None:
     names = [holder_name("library") for _ in range(3)]
     assert len(set(names)) == 3
     assert all(name.startswith("library:") for name in names)
+
+
+def test_two_containers_of_one_hostname_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is process 1 of its own container; with one name both would hold the same leases."""
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    monkeypatch.setattr("socket.gethostname", lambda: "controller-0")
+    names = set()
+    for _ in range(2):
+        monkeypatch.setattr(container, "_instances", itertools.count(1))
+        names.add(holder_name("run"))
+    assert len(names) == 2

@@ -19,7 +19,7 @@ from autoretrain.ports.errors import Permanent, Temporary
 from autoretrain.ports.values import Pending
 
 if TYPE_CHECKING:
-    from .conftest import MlflowServer
+    from mlflow_server import MlflowServer
 
 pytestmark = pytest.mark.service
 

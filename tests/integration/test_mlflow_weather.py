@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from mlflow_server import start_mlflow
 from mlflow_store import log_payload
 
 from autoretrain.adapters.mlflow_client import MlflowConnection
@@ -20,8 +21,6 @@ from autoretrain.domain.requests import ask_rollback
 from autoretrain.domain.sealing import load
 from autoretrain.entrypoints.testing.registry import training_context
 from autoretrain.entrypoints.testing.simulated_world import World
-
-from .conftest import start_mlflow
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from cli_project import until
-from fleet_kit import SHARDS, Controller, Fleet, running, write_rows
+from fleet_kit import Controller, Fleet, running, write_rows
 from postgres_server import Postgres, running_postgres
 
 from autoretrain import AutoRetrainPipeline
+from autoretrain.adapters.postgres_leases import SHARDS
 
 pytestmark = [pytest.mark.service, pytest.mark.xdist_group("postgres")]
 
