@@ -200,9 +200,7 @@ class SqliteLedger:
             before = _lease(connection)
             lease = before.after_claim(holder, self._clock(), lease_seconds, at)
             connection.execute(_SET_LEASE, astuple(lease))
-            if (
-                lease.claimed_at < before.claimed_at
-            ):  # set back: nobody waits for what lies ahead
+            if lease.claimed_at < before.claimed_at:  # set back: nobody waits for what lies ahead
                 connection.execute("UPDATE agenda SET next_look = ? WHERE next_look > ?", (at, at))
             return _claim(connection, lease, holder, now, limit)
 
