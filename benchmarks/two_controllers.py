@@ -343,6 +343,8 @@ def _notice_faults(
 def _log_faults(controllers: Sequence[Controller]) -> Iterator[str]:
     """What no misfortune explains."""
     for each in controllers:
+        others = [line for line in each.log_file.read_text().splitlines() if not line.startswith("{")]
+        yield from (f"{each.name} printed what is no JSON: {line[:80]!r}" for line in others[:3])
         errors = (line["event"] for line in each.log if line["level"] == "error")
         yield from (f"{each.name} logged: {error[:300]}" for error in errors if not error.startswith("["))
 

@@ -29,7 +29,7 @@ _OTHERS_SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSW
 _LEAST_SECRET = 6
 """Characters; hiding a shorter one would hide half of what is said."""
 
-_MLFLOW_SETS_UP = "MLFLOW_CONFIGURE_LOGGING"
+_MLFLOW_TALKS = ("MLFLOW_CONFIGURE_LOGGING", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR")
 _SET_UP_BY_MLFLOW = ("mlflow", "sqlalchemy.engine", "alembic", "huey")
 
 set_by_us: list[str] = []
@@ -104,10 +104,14 @@ def configure(log_format: LogFormat, *, ours: int, others: int, secrets: Iterabl
 
 
 def _take_over() -> None:
-    """Lead the loggers of MLflow our way, too; it gives them a handler of its own when it is imported."""
-    if _MLFLOW_SETS_UP not in os.environ:
-        os.environ[_MLFLOW_SETS_UP] = "false"
-        set_by_us.append(_MLFLOW_SETS_UP)
+    """Lead the loggers of MLflow our way, too; it gives them a handler of its own when it is imported.
+
+    Its progress bars are no lines at all, and go to standard error as well.
+    """
+    for variable in _MLFLOW_TALKS:
+        if variable not in os.environ:
+            os.environ[variable] = "false"
+            set_by_us.append(variable)
     for name in _SET_UP_BY_MLFLOW if "mlflow" in sys.modules else ():
         logger = logging.getLogger(name)
         logger.handlers.clear()

@@ -79,10 +79,13 @@ from autoretrain.entrypoints.structured_logs import configure, set_by_us
 configure("json", ours=logging.INFO, others=logging.WARNING, secrets=["s3cr3t-part"])
 {}
 logging.getLogger("mlflow.tracking").warning("s3cr3t-part is old")
-assert set_by_us == ["MLFLOW_CONFIGURE_LOGGING"]
+from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
+assert not MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.get()
+assert set_by_us == ["MLFLOW_CONFIGURE_LOGGING", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"]
 """
     variables = environment()
-    variables.pop("MLFLOW_CONFIGURE_LOGGING", None)  # set in this process by a test before
+    for name in ("MLFLOW_CONFIGURE_LOGGING", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"):
+        variables.pop(name, None)  # set in this process by a test before
     for lines in (("import mlflow", ""), ("", "import mlflow")):
         command = [sys.executable, "-c", program.format(*lines)]
         done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True, timeout=120)
