@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+from cli_project import environment
 from mlflow_store import sqlite_store
 
 from autoretrain.adapters.anchors_command import CommandAnchors
@@ -21,9 +21,27 @@ from autoretrain.adapters.mlflow_client import MlflowConnection
 from autoretrain.adapters.signing_ed25519 import Ed25519Signer, generate_keys, is_genuine, public_keys
 from autoretrain.entrypoints.testing.anchors import AnchorKeeperContract, anchor
 from autoretrain.ports.anchors import AnchorKeeper
-from autoretrain.ports.errors import MissingExtra, Overtaken, Permanent, Temporary
+from autoretrain.ports.errors import MissingExtra, Permanent, Temporary
 
 APPENDS = ["sh", "-c", "cat >> taken.jsonl"]
+
+RACE = """
+import sys
+from pathlib import Path
+from autoretrain.adapters.anchors_file import FileAnchors
+from autoretrain.entrypoints.testing.anchors import anchor
+from autoretrain.ports.errors import Overtaken
+
+keeper, won = FileAnchors(Path(sys.argv[1])), 0
+for _ in range(10):
+    number = sum(1 for _ in keeper.kept()) + 1
+    try:
+        keeper.keep(number, anchor(number, sys.argv[2]))
+        won += 1
+    except Overtaken:
+        pass
+print(won)
+"""
 
 
 def command(folder: Path, *words: str, timeout: float = 60.0) -> CommandAnchors:
@@ -75,8 +93,15 @@ class TestFileAnchors(AnchorKeeperContract):
         assert list(FileAnchors(file).kept()) == [line]
 
     def test_of_processes_that_race_one_wins_each_number(self, tmp_path: Path) -> None:
-        with ProcessPoolExecutor(3, multiprocessing.get_context("spawn")) as pool:
-            won = sum(pool.map(race, [(tmp_path / "anchors.jsonl", name) for name in "abc"]))
+        file = str(tmp_path / "anchors.jsonl")
+        racers = [
+            subprocess.Popen(
+                [sys.executable, "-c", RACE, file, name], stdout=subprocess.PIPE, env=environment()
+            )
+            for name in "abc"
+        ]
+        won = sum(int(racer.communicate(timeout=60)[0]) for racer in racers)
+        assert won >= 10
         numbers = [json.loads(line)["number"] for line in FileAnchors(tmp_path / "anchors.jsonl").kept()]
         assert numbers == list(range(1, won + 1))
 
@@ -86,20 +111,6 @@ class TestFileAnchors(AnchorKeeperContract):
             keeper.latest()
         with pytest.raises(Permanent, match="cannot be read"):
             list(keeper.kept())
-
-
-def race(place: tuple[Path, str]) -> int:
-    """Try to keep the next number, ten times; count the successes."""
-    file, name = place
-    won = 0
-    for _ in range(10):
-        number = sum(1 for _ in FileAnchors(file).kept()) + 1
-        try:
-            FileAnchors(file).keep(number, anchor(number, name))
-            won += 1
-        except Overtaken:
-            pass
-    return won
 
 
 class TestMlflowAnchors(AnchorKeeperContract):

@@ -10,7 +10,7 @@ from autoretrain.adapters.ledger_sqlite import SqliteLedger
 from autoretrain.domain.sealing import verify
 
 WORLD = """
-import sys, time
+import os, sys, time
 from dataclasses import fields
 from pathlib import Path
 from autoretrain import AutoRetrainPipeline
@@ -27,10 +27,12 @@ settings = parse_settings({"models": {"churn": model, "fraud": model}}, here)
 world = World(settings.models)
 world.serve("churn", 0.6)
 ports = {field.name: getattr(world.ports(), field.name) for field in fields(Ports)}
-for name in ("ledger", "agenda", "outbox"):
+for name in ("ledger", "agenda", "limits", "outbox"):
     del ports[name]
 file = here / "ledger.db"
-pipeline = AutoRetrainPipeline(settings=settings, clock=lambda: world.now, ledger=SqliteLedger(file), **ports)
+pipeline = AutoRetrainPipeline(
+    settings=settings, clock=lambda: world.now, actor=str(os.getpid()), ledger=SqliteLedger(file), **ports
+)
 """
 
 STARTS = (
