@@ -8,7 +8,7 @@ MLflow server, two processes of ``autoretrain run``, trainings and predictions a
 are opened by cron slots, up to a daily budget of the fleet; the others are asked for and approved by a
 person, beside the controllers. One training in six fails at once; the others log one of five tiny models that
 were fitted before, by MLflow's REST interface, since importing MLflow in each would take most of the time.
-Exit status 1 when anything happened twice or not at all.
+Exit status 1 when anything happened twice or not at all. Not over midnight UTC, when the budget begins anew.
 """
 
 import argparse
