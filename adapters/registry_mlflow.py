@@ -233,7 +233,10 @@ class MlflowRegistry:
             model_id=logged.model_id,
             tags={TAG_JOB: run.data.tags[TAG_JOB]},
         )
-        return self._registered(model, run, logged) or created
+        first = self._registered(model, run, logged) or created
+        if str(first.version) != str(created.version):  # another controller was faster; nobody knows ours yet
+            self._client.delete_model_version(model, created.version)
+        return first
 
     def _tag(self, version: Any, run: Run) -> Any:
         """Write the tags that are missing, the digest last: it says that the others are there."""

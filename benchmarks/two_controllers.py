@@ -8,13 +8,14 @@ MLflow server, two processes of ``autoretrain run``, trainings and predictions a
 are opened by cron slots, up to a daily budget of the fleet; the others are asked for and approved by a
 person, beside the controllers. One training in six fails at once; the others log one of five tiny models that
 were fitted before, by MLflow's REST interface, since importing MLflow in each would take most of the time.
-Exit status 1 when anything happened twice or not at all.
+Exit status 1 when anything happened twice or not at all. Not over midnight UTC, when the budget begins anew.
 """
 
 import argparse
 import logging
 import random
 import re
+import shutil
 import sys
 import tempfile
 import threading
@@ -378,13 +379,22 @@ def main() -> int:
 
 
 def _in_a_place(asked: argparse.Namespace) -> int:
-    """Run it on servers and in a directory of its own."""
-    with (
-        tempfile.TemporaryDirectory(prefix="two-controllers-") as place,
-        running_postgres() as server,
-        running_mlflow(_made(Path(place, "mlflow"))) as mlflow,
-    ):
-        directory = _made(Path(place, "project"))
+    """Run it in a directory of its own, which stays for who wants to know why when anything was off."""
+    place = Path(tempfile.mkdtemp(prefix="two-controllers-"))
+    status = 1
+    try:
+        status = _on_servers(asked, place)
+    finally:
+        if status:
+            print(f"the project and the logs are in {place}", file=sys.stderr)
+        else:
+            shutil.rmtree(place)
+    return status
+
+
+def _on_servers(asked: argparse.Namespace, place: Path) -> int:
+    with running_postgres() as server, running_mlflow(_made(place / "mlflow")) as mlflow:
+        directory = _made(place / "project")
         lay_out(directory)
         names = [f"model-{number:02}" for number in range(asked.models)]
         more = _HEAD.format(budget=asked.jobs - asked.jobs // 2, mlflow=mlflow.uri)

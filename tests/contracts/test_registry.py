@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from local_http import local_server
@@ -79,6 +80,20 @@ class TestMlflowRegistry(ModelRegistryContract):
         stored = client.get_model_version("boiler", first.version)
         client.create_model_version("boiler", str(stored.source), stored.run_id)
         assert registry.candidate("boiler", "job-1") == first
+
+    def test_who_registers_a_second_time_takes_its_own_back(self, registry: ModelRegistry) -> None:
+        """As a controller does that was stopped between its look and its write."""
+        self.log_models(registry, training_context("job-1"), [b"one"])
+
+        class Late(MlflowRegistry):
+            def _register(self, *arguments: Any) -> Any:
+                registry.candidate("boiler", "job-1")
+                return super()._register(*arguments)
+
+        version = Late(self.uri).candidate("boiler", "job-1")
+
+        assert version == registry.candidate("boiler", "job-1")
+        assert len(MlflowConnection(self.uri).client.search_model_versions("name = 'boiler'")) == 1
 
     def test_a_foreign_champion_has_a_digest_and_no_history(
         self, registry: ModelRegistry, tmp_path: Path
