@@ -13,6 +13,7 @@ Exit status 1 when anything happened twice or not at all. Not over midnight UTC,
 
 import argparse
 import logging
+import os
 import random
 import re
 import shutil
@@ -409,6 +410,7 @@ def _made(directory: Path) -> Path:
 
 
 def _run(fleet: Fleet, names: Sequence[str], asked: argparse.Namespace) -> int:
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     logging.getLogger("autoretrain").addHandler(logging.FileHandler(fleet.directory / "person.log"))
     logging.getLogger("autoretrain").setLevel(logging.INFO)
     library, started = fleet.library(), time.monotonic()

@@ -83,7 +83,9 @@ _MOST_TURNS = 300
 
 _READS = {
     "ledger": {"models", "read"},
-    "outbox": {"due", "dead_letters"},
+    "agenda": {"holds"},
+    "limits": {"used"},
+    "outbox": {"due", "dead_letters", "counts"},
     "observations": {"recent"},
     "metrics": {"read"},  # what it lets others do is counted there
     "drift": {"compare"},

@@ -10,11 +10,15 @@ _PARTS = 4
 _SOME = ("compute.submit", "mlflow.create_model_version", "registry.set_champion", "notifier.send")
 
 
-# One worker a store: whatever runs first costs the warm process and an unbroken cycle.
-_EACH = [pytest.param(name, marks=pytest.mark.xdist_group(f"sweep-{name}")) for name in sorted(STORES)]
+# One worker a store: to make a sweep ready takes seconds.
+_GROUPS = {name: pytest.mark.xdist_group(f"sweep-{name}") for name in STORES}
+_PARAMS = [
+    pytest.param("sqlite", marks=_GROUPS["sqlite"]),
+    pytest.param("postgres", marks=[_GROUPS["postgres"], pytest.mark.service]),
+]
 
 
-@pytest.fixture(scope="module", params=_EACH)
+@pytest.fixture(scope="module", params=_PARAMS)
 def sweep(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
     with sweeping(tmp_path_factory.mktemp("sweep"), request.param) as ready:
         yield ready
