@@ -11,7 +11,7 @@ LINKED := $(VENV)/linked.stamp
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lint test test-full sweep soak chaos demo gas-turbine bench clean FORCE
+.PHONY: help setup lint test test-full sweep soak chaos mutate demo gas-turbine bench clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ sweep: $(LINKED) ## Kill a real cycle at every record and act, finish it, and pr
 
 soak: $(LINKED) ## Let the simulation run for 10 minutes; make soak SOAK="--minutes 60 --seed 7" for others
 	$(BIN)/python -m autoretrain.entrypoints.testing.soak $(SOAK)
+
+mutate: $(LINKED) ## Change the fold, gate, state table and hash chain a bit at a time: does a test notice?
+	$(BIN)/python tests/mutate_domain.py $(MUTATE)
 
 demo: $(LINKED) ## A fleet's life in minutes: champion, drift, retraining, promotion, rejection, rollback
 	$(BIN)/autoretrain demo

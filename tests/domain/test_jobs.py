@@ -1,6 +1,6 @@
 """The table a job moves along."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 
 import pytest
@@ -8,7 +8,7 @@ from domain_world import DAY, NOW
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoretrain.domain.jobs import IllegalTransition, JobStatus, RetrainingJob
+from autoretrain.domain.jobs import Approval, IllegalTransition, JobStatus, RetrainingJob
 from autoretrain.domain.trigger_types import TriggerType
 from autoretrain.ports.values import TimeWindow
 
@@ -60,3 +60,18 @@ def test_final_states() -> None:
 
 def test_each_attempt_has_its_own_run() -> None:
     assert [replace(job(), attempt=n).run_key for n in (1, 2)] == ["j/train/1", "j/train/2"]
+
+
+def test_a_job_that_was_only_opened_knows_nothing_yet() -> None:
+    known = {"job_id", "model_name", "trigger_type", "status", "created_at", "reason"}
+    known |= {"training_window", "holdout_window"}
+    opened = RetrainingJob(**{name: getattr(job(), name) for name in known})
+    later = {field.name: getattr(opened, field.name) for field in fields(opened) if field.name not in known}
+    texts = {"policy", "decision_policy", "outcome", "cancel_reason", "stalled"}
+    facts = {"deployed": False, "attempt": 0, "parameters": {}, "evidence": {}, "metrics_before": {}}
+    assert later == {**dict.fromkeys(later), **dict.fromkeys(texts, ""), **facts}
+
+
+def test_an_answer_asks_for_nothing_and_overrides_nothing_unless_it_says_so() -> None:
+    answer = Approval(True, "ann", "fine")
+    assert (answer.min_improvement, answer.override) == (None, False)

@@ -79,6 +79,13 @@ def test_no_person_passes_them_either(case: dict[str, Any], outcome: Outcome, wh
     assert why in decision.reason
 
 
+@pytest.mark.parametrize(("case", "outcome", "why"), BARRED)
+def test_what_is_barred_is_told_with_its_numbers(case: dict[str, Any], outcome: Outcome, why: str) -> None:
+    numbers = decided(**case).numbers
+    assert numbers.keys() == {"verdict", "rows"}
+    assert numbers["rows"] == case.get("scores", scored()).rows
+
+
 @pytest.mark.parametrize("state", [QUARANTINED, WITHDRAWN])
 def test_a_persons_override_lets_a_withdrawn_model_back(state: ModelState) -> None:
     assert approved(replace(YES, override=True), state=state).outcome is Outcome.PROMOTE

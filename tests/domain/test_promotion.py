@@ -6,7 +6,17 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from autoretrain.domain.promotion import SEED_POINT, Outcome, compare, improvement
+from autoretrain.domain.promotion import (
+    APPROVAL,
+    FIRST_CHAMPION,
+    POLICIES,
+    SAFETY,
+    SEED_POINT,
+    Decision,
+    Outcome,
+    compare,
+    improvement,
+)
 
 Direction = Literal["up", "down"]
 PROMOTE, REJECT, INCONCLUSIVE = Outcome.PROMOTE, Outcome.REJECT, Outcome.INCONCLUSIVE
@@ -104,3 +114,25 @@ def test_says_so_when_no_candidate_could_reach_it() -> None:
     )
     assert "no candidate" not in compare("f1", "up", 0.96, 0.95, 0.05).reason
     assert "no candidate" not in compare("mae", "down", 0.96, 0.96, 0.05).reason
+
+
+def test_names_that_ledgers_hold_stay_as_they_are() -> None:
+    assert (SEED_POINT, FIRST_CHAMPION, APPROVAL, SAFETY) == (
+        "seed-point@1", "first-champion@1", "approval@1", "safety@1",
+    )  # fmt: skip
+    assert POLICIES == (SEED_POINT,)
+    assert [outcome.value for outcome in Outcome] == ["promote", "reject", "inconclusive"]
+
+
+def test_a_decision_without_numbers_has_none() -> None:
+    assert Decision(Outcome.REJECT, SAFETY, "no").numbers == {}
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "precision", "recall", "f1", "roc_auc", "r2"])
+def test_every_measure_that_ends_at_one_is_told_of(metric: str) -> None:
+    assert "no candidate can reach that" in compare(metric, "up", 0.97, 0.96, 0.05).reason
+    assert "no candidate can reach that" not in compare("mae", "down", 0.97, 0.96, 0.05).reason
+
+
+def test_what_a_perfect_candidate_would_reach_can_be_reached() -> None:
+    assert "no candidate can reach that" not in compare("f1", "up", 0.6, 0.5, 1.0).reason

@@ -1,7 +1,7 @@
 """The floor, and the hash that says what was judged."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from domain_world import DAY, GOOD, NOW, POOR, scored, snapshot, spec_of, versio
 from hypothesis import given
 
 from autoretrain.domain.codec import snapshot_of, validation_of, verdict_of, version_of
-from autoretrain.domain.sealing import canonical, load
+from autoretrain.domain.sealing import canonical, digest_of, load
 from autoretrain.domain.validation import ValidationResult, above_floor, validate
 from autoretrain.domain.verdict import Answer, Verdict
 from autoretrain.entrypoints.testing.strategies import scores, snapshots, verdicts, versions
@@ -133,3 +133,43 @@ class TestComesBackFromTheLedger:
 def written(value: object) -> Mapping[str, Any]:
     read: Mapping[str, Any] = load(canonical(value))
     return read
+
+
+def test_every_answer_of_the_floor_carries_its_numbers() -> None:
+    for accuracy, rows in ((0.95, 1000), (0.5, 1000), (None, 1000), (0.95, 3)):
+        verdict = above_floor(spec_of(), scored({**GOOD, "accuracy": accuracy}, rows=rows))
+        assert verdict.evidence == {"measure": "accuracy", "value": accuracy, "floor": 0.85, "rows": rows}
+
+
+def test_the_measures_of_the_seed_are_read_by_their_names() -> None:
+    names = ("accuracy", "precision", "recall", "f1", "mae", "rmse", "r2")
+    measures = {name: number / 10 for number, name in enumerate(names, start=1)}
+    validated = result(scored(measures))
+    read = (
+        validated.accuracy, validated.precision, validated.recall, validated.f1_score,
+        validated.mae, validated.rmse, validated.r2,
+    )  # fmt: skip
+    assert read == tuple(measures.values())
+
+
+def test_the_hash_of_a_validation_stays_the_same_in_every_release() -> None:
+    """Ledgers hold it: whoever computes it again must get it again."""
+    told = {
+        "model": "m",
+        "version": "2",
+        "artefact": "2".zfill(64),
+        "data": "d" * 64,
+        "metrics": GOOD,
+    }
+    seal = {**told, "champion_metrics": POOR}
+    alone = {**told, "champion_metrics": None}
+    assert result(scored()).validation_hash == digest_of(seal)
+    assert result(scored(champion=None)).validation_hash == digest_of(alone)
+
+
+def test_a_validation_is_of_different_models_unless_it_says_so() -> None:
+    whole = result(scored())
+    kept = {field.name: getattr(whole, field.name) for field in fields(whole)}
+    for name in ("identical", "unknown"):
+        del kept[name]
+    assert (ValidationResult(**kept).identical, ValidationResult(**kept).unknown) == (False, {})
