@@ -4,8 +4,8 @@ make mutate                        the fold, the gate, the state table and the h
 make mutate MUTATE="gate --jobs 1" one room
 
 Every mutant runs in a process of its own, forked from one that has imported the libraries. It stops at the
-first test that fails. mutmut changes neither a module's own statements nor properties, so it leaves the state
-table alone; cosmic-ray starts pytest anew for every mutant, at several seconds each.
+first test that fails. A script of our own, since mutmut skips most decorated functions, properties among
+them, and cosmic-ray starts a process for each test run.
 
 Not mutated, since only people or type checkers read them: docstrings, f-strings and texts with a space in
 them, annotations, decorators, assertions, ``__slots__``, ``TYPE_CHECKING`` blocks.
@@ -210,7 +210,8 @@ def outcome(status: int) -> str:
     """What the end of a mutant's process says."""
     if os.WIFSIGNALED(status):
         return "timeout" if os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL) else "killed"
-    return "killed" if os.WEXITSTATUS(status) else "survived"
+    # 1: a test failed; 2: the mutant cannot be imported. Anything else is no answer of the tests.
+    return {0: "survived", 1: "killed", 2: "killed"}.get(os.WEXITSTATUS(status), "error")
 
 
 def run(todo: list[Mutant], tests: list[str], jobs: int) -> list[tuple[Mutant, str]]:
@@ -230,15 +231,16 @@ def run(todo: list[Mutant], tests: list[str], jobs: int) -> list[tuple[Mutant, s
 
 def table(done: list[tuple[Mutant, str]]) -> Iterator[str]:
     """A line a file, and the survivors."""
-    yield "| file | mutants | killed | survived | timeouts | killed % |\n|---|---|---|---|---|---|"
+    yield "| file | mutants | killed | survived | timeouts | errors | killed % |"
+    yield "|---|---|---|---|---|---|---|"
     for file in dict.fromkeys(mutant.file for mutant, _ in done):
         ends = [end for mutant, end in done if mutant.file == file]
         killed, survived, timeouts = (ends.count(end) for end in ("killed", "survived", "timeout"))
-        share = (len(ends) - survived) / len(ends)
-        yield f"| `{file}` | {len(ends)} | {killed} | {survived} | {timeouts} | {share:.1%} |"
+        share, errors = (killed + timeouts) / len(ends), ends.count("error")
+        yield f"| `{file}` | {len(ends)} | {killed} | {survived} | {timeouts} | {errors} | {share:.1%} |"
     for mutant, end in sorted(done, key=lambda pair: (pair[0].file, pair[0].line)):
-        if end == "survived":
-            yield f"- {mutant.file}:{mutant.line}: {mutant.change}"
+        if end in ("survived", "error"):
+            yield f"- {end}: {mutant.file}:{mutant.line}: {mutant.change}"
 
 
 def main() -> int:
@@ -273,7 +275,7 @@ def _room(room: str, asked: argparse.Namespace) -> int:
     begun = time.monotonic()
     todo = [mutant for file in files.split() for mutant in mutants(f"domain/{file}.py")]
     done = run(todo[:: asked.every], tests, asked.jobs)
-    share = 100 * sum(end != "survived" for _, end in done) / len(done)
+    share = 100 * sum(end in ("killed", "timeout") for _, end in done) / len(done)
     took = time.monotonic() - begun
     print(
         f"\n## {room}: {share:.1f} % of {len(done)} mutants killed, in {took:.0f} s\n", *table(done), sep="\n"
