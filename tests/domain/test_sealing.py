@@ -233,3 +233,25 @@ class TestChain:
     @given(streams(min_size=2))
     def test_what_was_cut_off_cannot_be_seen_from_inside(self, stream: Stream) -> None:
         assert verify("m", stream[:-1]) is None
+
+
+def test_what_ledgers_begin_with_stays_as_it_is() -> None:
+    assert GENESIS == "0" * 64
+    assert Head() == Head("", 0, GENESIS)
+    (first,) = seal("m", Head(), [Draft("begun")], NOON)
+    assert (len(first.chain), first.prev, first.seq) == (16, GENESIS, 1)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+def test_infinities_come_back_with_their_sign(value: float) -> None:
+    assert load(canonical({"x": value})) == {"x": value}
+
+
+def test_not_a_number_comes_back_as_such() -> None:
+    assert math.isnan(load(canonical(math.nan)))
+
+
+@pytest.mark.parametrize("value", [2**53 - 1, -(2**53 - 1), 2**53, 0])
+def test_whole_numbers_come_back_whole(value: int) -> None:
+    back = load(canonical(value))
+    assert (back, type(back)) == (value, int)
