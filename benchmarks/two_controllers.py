@@ -37,9 +37,10 @@ from mlflow_server import running_mlflow
 from postgres_server import running_postgres
 
 from autoretrain import AutoRetrainPipeline
+from autoretrain.domain.fold import fold
 from autoretrain.domain.notices import notices_of
 from autoretrain.domain.sealing import load
-from autoretrain.domain.state import ModelState, fold
+from autoretrain.domain.state import ModelState
 from autoretrain.entrypoints.logs import only_errors
 from autoretrain.entrypoints.reading import States
 from autoretrain.ports.errors import AutoRetrainError

@@ -30,6 +30,7 @@ from .acting import Acts
 from .asking import Crew
 from .decide import decide
 from .delivery import Delivered, Delivery
+from .fold import RECENT_JOBS, fold
 from .idle import situation_of
 from .limits import LimitSettings, Ration, gives_back, owner_of
 from .log_context import about, about_model, log_recorded
@@ -46,7 +47,7 @@ from .plan import (
 )
 from .sealing import Draft, plain, seal
 from .spec import ModelSpec
-from .state import RECENT_JOBS, ModelState, fold
+from .state import ModelState
 from .tally import LeaseWatch, Standing, report_of
 from .trigger_types import TriggerType
 from .triggers import Rule, is_pending

@@ -11,13 +11,14 @@ from typing import Any
 from ..ports.metrics import MetricWindow
 from ..ports.registry import ModelVersion
 from ..ports.values import TimeWindow
+from .fold import SLOT_KEY
 from .looks import changed_look
 from .plan import POLL, RETRY, IdleSeen, Plan, Trouble
 from .schedule import next_slot
 from .sealing import Draft
 from .slots import ScheduleRule
 from .spec import ModelSpec
-from .state import SLOT_KEY, Champion, ModelState
+from .state import Champion, ModelState
 from .suppression import Held, cooldown_end, held_back, signal_answer
 from .trigger_types import TriggerType
 from .triggers import ManualRule, Observations, Rule, Situation, is_pending

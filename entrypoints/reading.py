@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..domain.explain import Moment, timeline
+from ..domain.fold import fold
 from ..domain.jobs import RetrainingJob
 from ..domain.sealing import Fault
-from ..domain.state import ModelState, fold
+from ..domain.state import ModelState
 from ..ports.errors import ConfigurationError, Problem, Refused, UnknownJob, UnknownModel
 from ..ports.ledger import Ledger
 from ..ports.outbox import Outgoing

@@ -36,8 +36,9 @@ from project_kit import MODEL, NOW, fitted, table
 import autoretrain.adapters.prediction_process as prediction_process
 from autoretrain import AutoRetrainPipeline, training_job
 from autoretrain.adapters.predictor_runs import RunPredictor
+from autoretrain.domain.fold import fold
 from autoretrain.domain.plan import Phase, phase_of
-from autoretrain.domain.state import ModelState, fold
+from autoretrain.domain.state import ModelState
 from autoretrain.domain.trigger_types import TriggerType
 from autoretrain.domain.world import Ports
 from autoretrain.entrypoints.container import build_ports

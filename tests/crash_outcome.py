@@ -10,8 +10,9 @@ from project_kit import MODEL
 
 from autoretrain import AutoRetrainPipeline
 from autoretrain.adapters.mlflow_client import MlflowConnection
+from autoretrain.domain.fold import fold
 from autoretrain.domain.notices import notices_of
-from autoretrain.domain.state import ModelState, fold
+from autoretrain.domain.state import ModelState
 from autoretrain.ports.ledger import Entry
 
 _ONCE_A_JOB = ("job.opened", "candidate.found", "job.decided", "promotion.done", "job.closed")

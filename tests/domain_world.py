@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from autoretrain.domain.decide import decide
+from autoretrain.domain.fold import fold
 from autoretrain.domain.idle import situation_of
 from autoretrain.domain.plan import ChampionSeen, DataSeen, IdleSeen, Plan, RunSeen, ScoresSeen, Seen
 from autoretrain.domain.requests import ask_start
 from autoretrain.domain.sealing import Draft, seal
 from autoretrain.domain.spec import ModelSpec
-from autoretrain.domain.state import ModelState, fold
+from autoretrain.domain.state import ModelState
 from autoretrain.domain.triggers import Observation, Query
 from autoretrain.ports.compute import RunState, RunStatus
 from autoretrain.ports.data import Snapshot

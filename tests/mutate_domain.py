@@ -36,7 +36,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "chain": ("sealing", "sealing validation anchors"),
     "gate": ("judgement promotion validation", "promotion validation judgement"),
     "fold": (
-        "state steadiness codec",
+        "fold state steadiness codec",
         "state validation looks lifecycle rollback idle side_by_side requests",
     ),
 }  # files of domain/; files of tests/domain/, the quickest to notice first

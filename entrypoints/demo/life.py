@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from ...domain.state import ModelState, fold
+from ...domain.fold import fold
+from ...domain.state import ModelState
 from ..pipeline import AutoRetrainPipeline
 from .chronicle import Chronicle
 from .clock import SimulatedClock

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ...domain.explain import Moment, timeline
+from ...domain.fold import fold
 from ...domain.jobs import JobStatus, RetrainingJob
 from ...domain.promotion import Outcome
 from ...domain.sealing import Fault, load, verify
 from ...domain.spec import DIRECTIONS
-from ...domain.state import ModelState, fold
+from ...domain.state import ModelState
 from ...ports.ledger import Entry
 from ...ports.observations import Look
 from .history import History, Series, history_of

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from ...domain.fold import fold
 from ...domain.idle import champion_label
 from ...domain.jobs import TRANSITIONS, RetrainingJob
 from ...domain.notices import notices_of
 from ...domain.schedule import count_slots
 from ...domain.sealing import load, verify
 from ...domain.spec import ModelSpec
-from ...domain.state import ModelState, fold
+from ...domain.state import ModelState
 from ...ports.ledger import Entry
 from ...ports.notifier import Notice
 from ...ports.outbox import Outbox

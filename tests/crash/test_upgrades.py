@@ -21,9 +21,10 @@ from autoretrain.domain import requests
 from autoretrain.domain.codec import version_of
 from autoretrain.domain.controller import Controller
 from autoretrain.domain.explain import timeline
+from autoretrain.domain.fold import KINDS, fold
 from autoretrain.domain.jobs import JobStatus
 from autoretrain.domain.sealing import Draft, plain, seal, verify
-from autoretrain.domain.state import KINDS, ModelState, fold
+from autoretrain.domain.state import ModelState
 from autoretrain.domain.world import Ports
 from autoretrain.entrypoints.cli.main import run
 from autoretrain.entrypoints.testing.simulated_world import Training, World, divide_at

@@ -5,11 +5,12 @@ from collections.abc import Callable
 import pytest
 from domain_world import DAY, NOW, Story, spec_of, version
 
+from autoretrain.domain.fold import fold
 from autoretrain.domain.notices import notices_of
 from autoretrain.domain.plan import ChampionSeen, NothingSeen, Trouble
 from autoretrain.domain.requests import ask_approve, ask_cancel, ask_rollback
 from autoretrain.domain.sealing import seal
-from autoretrain.domain.state import ModelState, fold
+from autoretrain.domain.state import ModelState
 from autoretrain.ports.notifier import Notice
 
 BROKEN = Trouble("the disk is gone", temporary=False)

@@ -8,6 +8,7 @@ from domain_world import DAY, NOW, Story, version
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoretrain.domain.fold import KINDS, fold
 from autoretrain.domain.jobs import IllegalTransition, JobStatus
 from autoretrain.domain.plan import ChampionSeen, NothingSeen, Trouble
 from autoretrain.domain.requests import (
@@ -20,7 +21,7 @@ from autoretrain.domain.requests import (
     ask_start,
 )
 from autoretrain.domain.sealing import Draft, seal, verify
-from autoretrain.domain.state import KINDS, ModelState, fold
+from autoretrain.domain.state import ModelState
 from autoretrain.ports.errors import Permanent
 
 

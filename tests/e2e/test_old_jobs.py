@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from autoretrain import AutoRetrainPipeline, JobStatus
-from autoretrain.domain.state import RECENT_JOBS
+from autoretrain.domain.fold import RECENT_JOBS
 from autoretrain.domain.world import Ports
 from autoretrain.entrypoints.settings import parse_settings
 from autoretrain.entrypoints.testing import Training, World

@@ -16,9 +16,10 @@ from autoretrain.adapters.ledger_sqlite import SqliteLedger
 from autoretrain.adapters.notifier_slack import SlackNotifier
 from autoretrain.domain.config import TriggerConfig
 from autoretrain.domain.controller import Controller
+from autoretrain.domain.fold import fold
 from autoretrain.domain.notices import notices_of
 from autoretrain.domain.spec import ModelSpec, TrainingSpec
-from autoretrain.domain.state import ModelState, fold
+from autoretrain.domain.state import ModelState
 from autoretrain.entrypoints.testing import Training, World
 from autoretrain.ports.outbox import Backlog
 
