@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from domain_world import DAY, NOW, Story, version
+from domain_world import DAY, NOW, Story, scored, version
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +21,7 @@ from autoretrain.domain.requests import (
     ask_start,
 )
 from autoretrain.domain.sealing import Draft, seal, verify
-from autoretrain.domain.state import ModelState
+from autoretrain.domain.state import Misses, ModelState
 from autoretrain.ports.errors import Permanent
 
 
@@ -194,3 +194,139 @@ class TestRecentJobs:
         for entry in story.entries:
             state = fold("m", [entry], state, keep_jobs=2)
         assert state == fold("m", story.entries, keep_jobs=2)
+
+
+class TestWhatAnEntryLeavesBehind:
+    """Fields that later decisions rest on, entry by entry."""
+
+    def test_adopting_ends_with_the_answer(self) -> None:
+        story = Story().serving()
+        story.told(Draft("champion.conflict", {"found": None}))
+        assert story.state.conflict == "none"
+        story.told(Draft("champion.conflict", {"found": "9"}))
+        story.asked(lambda s: ask_adopt(s, "ann", "that was me"))
+        assert story.state.adopt
+        story.told(Draft("champion.restored", {}))
+        assert (story.state.conflict, story.state.adopt) == (None, False)
+
+    def test_an_adopted_version_has_no_past(self) -> None:
+        champion = Story().serving().state.champion
+        assert champion is not None
+        assert (champion.version, champion.since, champion.job_id) == (version("1"), None, None)
+
+    def test_a_look_of_an_older_release_says_less(self) -> None:
+        state = Story().told(Draft("look.changed", {"verdicts": {}, "suppressed": "cooldown"})).state
+        assert (state.suppressed, state.suppressed_until) == ("cooldown", None)
+        assert (state.steadiness.answer, state.steadiness.flapping) == ("", False)
+
+    def test_missed_slots_add_up_over_gaps(self) -> None:
+        def gap(count: int, first: object, last: object) -> Draft:
+            data = {"count": count, "first": first, "last": last, "policy": "latest"}
+            return Draft("slots.missed", data)
+
+        state = Story().told(gap(3, NOW - 3 * DAY, NOW - DAY)).told(gap(2, NOW, NOW + DAY)).state
+        assert state.missed == Misses(5, 2, NOW, NOW + DAY, "latest")
+
+    def test_a_job_keeps_what_it_was_asked_for(self) -> None:
+        story = Story().serving().by_hand()
+        job = story.state.open_job
+        assert job is not None
+        assert dict(job.parameters) == {"depth": 3}
+        assert job.policy == story.spec.digest
+        assert story.state.start is None
+
+    def test_opening_a_job_begins_the_count_of_steady_answers_anew(self) -> None:
+        story = Story().serving()
+        data = {"verdicts": {}, "suppressed": "not long enough", "answer": "yes"}
+        story.told(Draft("look.changed", data)).told(Draft("look.changed", {**data, "answer": "unknown"}))
+        story.told(Draft("look.changed", data), at=NOW + DAY)
+        assert (story.state.steadiness.answer, story.state.steadiness.since) == ("yes", NOW + DAY)
+        state = story.opened(NOW + DAY).state
+        assert (state.steadiness.answer, state.steadiness.since, state.steadiness.before) == ("", None, 0.0)
+
+    @pytest.mark.parametrize("step", ["run.intended", "job.validated"])
+    def test_what_stalled_a_job_is_over_when_it_goes_on(self, step: str) -> None:
+        story = Story().serving().opened()
+        if step == "job.validated":
+            story.running().trained()
+        story.told(Draft("job.stalled", {"job_id": story.job_id, "reason": "away"}))
+        assert story.state.jobs[story.job_id].stalled == "away"
+        _ = story.running() if step == "run.intended" else story.judged()
+        assert step in story.kinds
+        assert story.state.jobs[story.job_id].stalled == ""
+
+    def test_without_a_champion_nothing_is_compared(self) -> None:
+        story = Story()
+        story.asked(lambda s: ask_start(s, "ann", {}, "the first"))
+        story.sees(story.idle(None))
+        job = story.running().trained().judged(scored(champion=None)).state.last_job
+        assert job is not None
+        assert (job.champion, job.champion_metrics, job.improvement_pct) == (None, None, None)
+
+    @pytest.mark.parametrize("approve", [True, False])
+    def test_nobody_is_waited_for_after_an_answer(self, approve: bool) -> None:
+        story = Story().serving().by_hand()
+        assert story.state.jobs[story.job_id].awaiting_until is not None
+        if approve:
+            story.asked(lambda s: ask_approve(s, story.job_id, "bob", "fine"))
+        else:
+            story.asked(lambda s: ask_reject(s, story.job_id, "bob", "no"))
+        story.sees(NothingSeen())
+        assert story.state.jobs[story.job_id].awaiting_until is None
+
+    def test_nobody_is_waited_for_after_the_end(self) -> None:
+        story = Story().serving().by_hand(at=NOW)
+        story.sees(NothingSeen(), NOW + 30 * DAY)
+        job = story.state.jobs[story.job_id]
+        assert (job.status, job.awaiting_until, job.error_message) == (JobStatus.COMPLETED, None, None)
+
+    def test_a_way_back_that_is_given_up_leaves_no_target(self) -> None:
+        story = Story().serving().promoted()
+        story.asked(lambda s: ask_rollback(s, "ann", "worse"))
+        rollback = story.state.rollback
+        assert rollback is not None
+        assert (rollback.target, rollback.expected) == (None, None)
+        assert (rollback.policy, rollback.stalled) == ("", "")
+        story.sees(ChampionSeen(version("2")))
+        going = story.state.rollback
+        assert going is not None
+        assert (going.target, going.expected, going.policy) == (version("1"), "2", story.spec.digest)
+        story.told(Draft("rollback.skipped", {"version": version("1"), "reason": "it is gone"}))
+        left = story.state.rollback
+        assert left is not None
+        assert (left.target, left.expected, dict(left.skipped)) == (None, None, {"1": "it is gone"})
+
+    def test_a_version_that_comes_back_is_still_its_jobs(self) -> None:
+        story = Story().serving().promoted("2")
+        first = story.job_id
+        story.promoted("3", NOW + 3 * DAY)
+        story.asked(lambda s: ask_rollback(s, "ann", "worse"))
+        story.sees(ChampionSeen(version("3")))
+        story.sees(ChampionSeen(version("2")))
+        back = story.state.champion
+        assert back is not None
+        assert (back.version, back.job_id) == (version("2"), first)
+
+    def test_an_adopted_version_that_comes_back_is_nobodys(self) -> None:
+        story = Story().serving().promoted("2")
+        story.asked(lambda s: ask_rollback(s, "ann", "worse"))
+        story.sees(ChampionSeen(version("2")))
+        story.sees(ChampionSeen(version("1")))
+        back = story.state.champion
+        assert back is not None
+        assert (back.version, back.since, back.job_id) == (version("1"), NOW, None)
+
+    def test_a_target_that_never_served_is_nobodys(self) -> None:
+        story = Story().serving().promoted("2")
+        story.asked(lambda s: ask_rollback(s, "ann", "worse"))
+        story.sees(ChampionSeen(version("2")))
+        account = {"who": "ann", "why": "worse", "before": "2", "policy": ""}
+        story.told(Draft("rollback.done", {"target": version("9"), **account}))
+        back = story.state.champion
+        assert back is not None
+        assert (back.version, back.job_id) == (version("9"), None)
+
+    def test_a_new_model_has_done_nothing_yet(self) -> None:
+        state = ModelState("m")
+        assert (state.adopt, state.suppressed, state.suppressed_until) == (False, "", None)
+        assert (state.withdrawn_at, state.conflict, state.steadiness.answer) == (None, None, "")
