@@ -18,7 +18,8 @@ from pydantic.fields import FieldInfo
 from autoretrain.domain.config import TriggerConfig
 from autoretrain.domain.limits import Limit
 from autoretrain.domain.spec import PromotionSpec, TrainingSpec
-from autoretrain.entrypoints.settings import (
+from autoretrain.entrypoints.settings import Secrets, Settings
+from autoretrain.entrypoints.settings_sections import (
     AdapterSettings,
     AuditSettings,
     ComputeSettings,
@@ -31,8 +32,6 @@ from autoretrain.entrypoints.settings import (
     PredictionSettings,
     PrometheusQuerySettings,
     PrometheusSettings,
-    Secrets,
-    Settings,
 )
 
 PAGE = Path(__file__).resolve().parent / "settings.md"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -19,236 +18,26 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..adapters.mlflow_client import sqlite_file
 from ..domain.limits import LimitSettings
-from ..domain.spec import ModelSpec
-from ..ports.compute import SandboxChoice
 from ..ports.credentials import without_credentials
 from ..ports.errors import ConfigurationError, Problem
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
-from .stores import DEFAULT_SCHEMA, PASSWORD_FIX, SCHEMA_PATTERN, Store, holds_password, store_of
+from .settings_sections import (
+    AdapterSettings,
+    AuditSettings,
+    ComputeSettings,
+    ControllerSettings,
+    LedgerSettings,
+    LoggingSettings,
+    MlflowSettings,
+    ModelSettings,
+    PredictionSettings,
+    PrometheusSettings,
+    Section,
+)
+from .stores import Store, store_of
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataSettings(_Section):
-    """Where a model's rows are.
-
-    Attributes:
-        path: Parquet or CSV file, or a glob; relative to the settings file.
-        time: Name of the time column.
-        label: Name of the label column.
-        features: Names of the feature columns; empty takes all others.
-        exclude: Columns that are no features.
-        time_zone: Zone of times that state none.
-    """
-
-    path: str
-    time: str
-    label: str
-    features: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    time_zone: str = "UTC"
-
-
-class ModelSettings(ModelSpec):
-    """One model of the fleet: its spec, and where its rows are.
-
-    Attributes:
-        data: Where its rows are; ``None`` when a data source of your own serves it.
-    """
-
-    data: DataSettings | None = None
-
-
-class AdapterSettings(_Section):
-    """Which technology stands behind a port.
-
-    Attributes:
-        metrics: Where live metrics come from: ``rescoring`` predicts recent labelled rows again,
-            ``prometheus`` asks a server.
-        drift: What compares recent rows with those the champion was trained on.
-        notifier: Where notices for people go.
-        compute: Where training and predictions run.
-    """
-
-    metrics: Literal["rescoring", "prometheus"] = "rescoring"
-    drift: Literal["evidently"] = "evidently"
-    notifier: Literal["log", "slack"] = "log"
-    compute: Literal["subprocess"] = "subprocess"
-
-
-class LedgerSettings(_Section):
-    """Where the ledger is: what happened, what is due, and what waits to be told.
-
-    Attributes:
-        store: ``sqlite`` keeps it in the state directory, for one controller; ``postgres`` serves several.
-        dsn: Where PostgreSQL is: a connection string of libpq, ``key=value`` or a URL, without password.
-        schema_name: Schema within the database; created where the role may.
-    """
-
-    store: Literal["sqlite", "postgres"] = "sqlite"
-    dsn: str | None = Field(default=None, repr=False)
-    schema_name: str = Field(default=DEFAULT_SCHEMA, alias="schema", pattern=f"^{SCHEMA_PATTERN}$")
-
-    @model_validator(mode="after")
-    def _without_password(self) -> LedgerSettings:
-        if self.dsn is not None and holds_password(self.dsn):
-            raise ValueError(f"dsn: {PASSWORD_FIX}")
-        return self
-
-
-class PrometheusQuerySettings(_Section):
-    """How a metric is asked of Prometheus.
-
-    Attributes:
-        expression: PromQL; ``$models`` stands for the names of the models, as a regular expression.
-        count: PromQL of the number of predictions behind each point; ``None`` when there is none.
-    """
-
-    expression: str
-    count: str | None = None
-
-
-class PrometheusSettings(_Section):
-    """The Prometheus server that holds live metrics.
-
-    Attributes:
-        url: Its address.
-        model_label: Label that holds the name of the model.
-        step_seconds: Distance between two points of a window.
-        timeout_seconds: An answer that takes longer is none: unknown.
-        queries: How each metric is asked for, by its name.
-    """
-
-    url: str = Field(default="http://127.0.0.1:9090", pattern="^https?://", repr=False)
-    model_label: str = "model"
-    step_seconds: float = Field(default=300.0, gt=0)
-    timeout_seconds: float = Field(default=10.0, gt=0)
-    queries: dict[str, PrometheusQuerySettings] = Field(default_factory=dict)
-
-
-class MlflowSettings(_Section):
-    """The MLflow server or database.
-
-    Attributes:
-        tracking_uri: ``None`` keeps a SQLite database in the state directory.
-        experiment: Experiment of the training runs.
-        artifact_root: Where artefacts go; ``None`` leaves it to the server, or takes the state directory.
-        max_artifact_mb: A larger model is neither hashed, fetched nor used; in MiB.
-    """
-
-    tracking_uri: str | None = Field(default=None, repr=False)
-    experiment: str = "autoretrain"
-    artifact_root: str | None = None
-    max_artifact_mb: int = Field(default=4096, ge=1)
-
-
-class ComputeSettings(_Section):
-    """Local runs.
-
-    Attributes:
-        max_parallel: Runs at the same time; ``None`` takes the number of processors.
-        grace_seconds: Between asking a run to end and ending it.
-    """
-
-    max_parallel: int | None = Field(default=None, ge=1)
-    grace_seconds: float = Field(default=10.0, ge=0)
-
-
-class PredictionSettings(_Section):
-    """Prediction runs, whose code is the model's and not trusted.
-
-    Attributes:
-        sandbox: ``auto`` keeps them apart by what works on this machine, ``required`` refuses to predict
-            where bubblewrap does not work, ``none`` holds nothing but the limits.
-        deadline_seconds: A run that takes longer is ended.
-        memory_mb: Most memory of a run, all its processes together, in MiB.
-        cpu_seconds: Most processor time of a run.
-        processes: Most processes and threads of a run at once.
-        output_mb: Most that a run may print, and may keep on the disk, in MiB each.
-        readable: Files and directories that your models read, beside the interpreter and its libraries;
-            relative to the settings file.
-    """
-
-    sandbox: SandboxChoice = "auto"
-    deadline_seconds: float = Field(default=600.0, gt=0)
-    memory_mb: int = Field(default=8192, ge=128)
-    cpu_seconds: float = Field(default=3600.0, ge=1)
-    processes: int = Field(default=512, ge=16)
-    output_mb: int = Field(default=1024, ge=1)
-    readable: tuple[str, ...] = ()
-
-
-class ControllerSettings(_Section):
-    """The loop.
-
-    Attributes:
-        wait_seconds: Longest wait between two ticks; a person's request is acted on within it.
-        lease_seconds: How long a controller that died keeps others out.
-        patience_seconds: How long a tick waits for a slow part of the world; what takes longer is taken up
-            by a later tick, and delays no other model.
-        listen: Address of ``/metrics``, ``/healthz`` and ``/readyz``; empty for none.
-        stale_seconds: A loop none of whose turns has ended for so long is not alive.
-    """
-
-    wait_seconds: float = Field(default=2.0, gt=0, le=5.0, allow_inf_nan=False)
-    lease_seconds: float = Field(default=20.0, ge=2.0, le=3600.0, allow_inf_nan=False)
-    patience_seconds: float = Field(default=1.0, gt=0, le=5.0, allow_inf_nan=False)
-    listen: str = "127.0.0.1:9464"
-    stale_seconds: float = Field(default=120.0, ge=30.0, allow_inf_nan=False)
-
-
-class AuditSettings(_Section):
-    """Signed anchors of the ledger, kept away from it.
-
-    Attributes:
-        keeper: Where they are kept: in a ``file``, on an ``mlflow`` server, by a ``command`` of yours, or
-            nowhere.
-        every_hours: How often ``autoretrain run`` makes one.
-        path: The file, outside the state directory.
-        experiment: Experiment on the MLflow server of ``[mlflow]``.
-        command: Program and arguments, without a shell; it gets the anchor on standard input.
-        timeout_seconds: How long one run of the command may take.
-        key: File of the private key, mode 0600, outside the state directory; ``None`` takes
-            ``$AUTORETRAIN_AUDIT_KEY``.
-        public_key: File of the public keys that anchors are checked with; ``None`` takes ``key`` with
-            ``.pub`` behind it.
-    """
-
-    keeper: Literal["none", "file", "mlflow", "command"] = "none"
-    every_hours: float = Field(default=24.0, ge=0.01)
-    path: str | None = None
-    experiment: str = Field(default="autoretrain-audit", min_length=1)
-    command: tuple[str, ...] = ()
-    timeout_seconds: float = Field(default=60.0, gt=0)
-    key: str | None = None
-    public_key: str | None = None
-
-    @model_validator(mode="after")
-    def _place(self) -> AuditSettings:
-        if self.keeper == "file" and not self.path:
-            raise ValueError("path: is missing; the keeper file needs one")
-        if self.keeper == "command" and not self.command:
-            raise ValueError("command: is missing; the keeper command needs program and arguments")
-        return self
-
-
-class LoggingSettings(_Section):
-    """The log of our commands, on standard error.
-
-    Attributes:
-        format: ``console`` for people, ``json`` for programs, one object a line; ``--log-format`` overrides
-            it.
-        level: Least level of the lines of ``autoretrain run``; the other commands say warnings. ``-v`` says
-            more.
-    """
-
-    format: Literal["console", "json"] = "console"
-    level: Literal["debug", "info", "warning", "error"] = "info"
-
-
-class Settings(_Section):
+class Settings(Section):
     """Everything a user can set.
 
     Attributes:

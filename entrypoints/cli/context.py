@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from ..pipeline import AutoRetrainPipeline
     from ..reading import Installation
-    from ..settings import LoggingSettings
+    from ..settings_sections import LoggingSettings
     from ..structured_logs import LogFormat
 
 
@@ -71,7 +71,8 @@ class Invocation:
         """
         import logging
 
-        from ..settings import SECRET_VARIABLES, LoggingSettings
+        from ..settings import SECRET_VARIABLES
+        from ..settings_sections import LoggingSettings
         from ..structured_logs import configure, secrets_of
 
         settings = settings or LoggingSettings()

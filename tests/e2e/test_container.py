@@ -26,7 +26,8 @@ from autoretrain.adapters import (
 from autoretrain.adapters.memory import MemoryLedger, MemoryMetrics, MemoryRegistry
 from autoretrain.entrypoints import container
 from autoretrain.entrypoints.container import PORTS, holder_name
-from autoretrain.entrypoints.settings import AdapterSettings, Settings, parse_settings
+from autoretrain.entrypoints.settings import Settings, parse_settings
+from autoretrain.entrypoints.settings_sections import AdapterSettings
 from autoretrain.ports.errors import ConfigurationError
 
 WEBHOOK = "AUTORETRAIN_SLACK_WEBHOOK_URL"
