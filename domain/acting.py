@@ -111,6 +111,7 @@ class Acts:
             environment={**tracked, **training_environment(job, data)},
             directory=spec.directory,
             deadline_seconds=spec.deadline_seconds,
+            labels={"model": job.model_name, "job": job.job_id, "attempt": str(job.attempt)},
         )
         self._ports.compute.submit(run)
 

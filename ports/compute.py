@@ -81,6 +81,8 @@ class RunRequest:
         deadline_seconds: The run is ended when it takes longer, and has then failed.
         inherit_environment: Whether it also gets the controller's environment. Predictions do not.
         isolation: How it is kept apart; ``None`` for a command that is trusted, such as a training.
+        labels: What the run is for (``model``, ``job``, ``attempt``), for people and for where it is put;
+            no part of its identity.
     """
 
     key: str
@@ -90,6 +92,7 @@ class RunRequest:
     deadline_seconds: float = 3600.0
     inherit_environment: bool = True
     isolation: Isolation | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

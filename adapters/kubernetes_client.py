@@ -1,0 +1,281 @@
+"""The few calls of the Kubernetes API that runs need, in plain JSON, with our errors.
+
+The generated models of the library are left alone: they refuse what a newer cluster sends, and cost more than
+the rest of a call.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+from ..ports.errors import MissingExtra, Permanent, Temporary
+from .retry_after import retry_after
+
+Object = Mapping[str, Any]
+"""An object of the API, as its JSON."""
+
+_CONNECT_SECONDS = 5.0
+_PAGE = 500
+_PERMISSION_SECONDS = 30.0
+
+
+class AlreadyExists(Exception):
+    """An object of this name is there already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Which API server, and who asks it.
+
+    Attributes:
+        kubeconfig: File that says so; ``None`` takes the service account of the pod that the controller runs
+            in, or outside of a cluster the user's own file (``$KUBECONFIG``, ``~/.kube/config``).
+        context: Context of that file; ``None`` for its current one.
+        timeout_seconds: An answer that takes longer is none.
+    """
+
+    kubeconfig: Path | None = None
+    context: str | None = None
+    timeout_seconds: float = 10.0
+
+
+class KubernetesClient:
+    """Calls of one API server.
+
+    Args:
+        cluster: Which one.
+
+    Raises:
+        MissingExtra: The library is not installed.
+        Permanent: Nothing says where the server is.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._client = _connected(cluster)
+        self._timeout = cluster.timeout_seconds
+
+    def create_job(self, namespace: str, job: Object) -> None:
+        """Create a Job.
+
+        Raises:
+            AlreadyExists: There is one of this name.
+        """
+        self._call("POST", _jobs(namespace), body=job)
+
+    def job(self, namespace: str, name: str) -> Object | None:
+        """Read a Job; ``None`` when there is none."""
+        return self._call("GET", f"{_jobs(namespace)}/{name}", absent=True)
+
+    def jobs(self, namespace: str, selector: str) -> tuple[list[Object], str]:
+        """Read all Jobs with these labels, page by page.
+
+        Returns:
+            The Jobs, and the version of the list that a watch goes on from.
+        """
+        items, version = self._items(_jobs(namespace), {"labelSelector": selector})
+        return items, version
+
+    def annotate_and_end(self, namespace: str, name: str, notes: Mapping[str, str]) -> None:
+        """Note on a Job why it is ended, and let the cluster end it. One that is gone is left alone."""
+        patch = {"metadata": {"annotations": dict(notes)}, "spec": {"activeDeadlineSeconds": 1}}
+        self._call("PATCH", f"{_jobs(namespace)}/{name}", body=patch, absent=True)
+
+    def pods(self, namespace: str, selector: str) -> list[Object]:
+        """Read all pods with these labels."""
+        return self._items(f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector})[0]
+
+    def events(self, namespace: str, name: str) -> list[Object]:
+        """Read what the cluster says about an object, by its name; empty where that is not permitted."""
+        query = {"fieldSelector": f"involvedObject.name={name}"}
+        try:
+            return self._items(f"/api/v1/namespaces/{namespace}/events", query)[0]
+        except _NotPermitted:
+            return []
+
+    def log(self, namespace: str, pod: str, lines: int, most_bytes: int) -> str:
+        """Read the end of what a pod printed; empty when nothing is kept of it."""
+        query = {"tailLines": str(lines), "limitBytes": str(most_bytes)}
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        try:
+            response = self._answer("GET", path, query, None)
+        except (_Absent, _NotPermitted, Permanent):  # it has not started, or its node has forgotten it
+            return ""
+        return bytes(response.read()).decode("utf-8", errors="replace")
+
+    def watch_jobs(self, namespace: str, selector: str, version: str, seconds: int) -> Iterator[Object]:
+        """Follow the changes of Jobs after a version of their list, for so long at most.
+
+        Yields:
+            Events, as the server sends them.
+
+        Raises:
+            Temporary: The stream broke, or fell silent.
+            Permanent: The version is too old, or watching is not permitted.
+        """
+        query = {
+            "labelSelector": selector,
+            "resourceVersion": version,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(seconds),
+        }
+        response = self._answer("GET", _jobs(namespace), query, None, read_seconds=seconds + self._timeout)
+        rest = b""
+        try:
+            for part in response.response.stream(65_536):
+                *whole, rest = (rest + part).split(b"\n")
+                yield from (json.loads(line) for line in whole if line.strip())
+        except Exception as error:
+            raise _as_ours(error) from error
+        finally:
+            response.response.close()
+
+    def may(self, namespace: str, verb: str, group: str, resource: str, part: str = "") -> bool:
+        """Ask whether we may do something in a namespace."""
+        attributes = {
+            "namespace": namespace,
+            "verb": verb,
+            "group": group,
+            "resource": resource,
+            "subresource": part,
+        }
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        answer = self._call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review)
+        return bool(answer and answer["status"].get("allowed"))
+
+    def _items(self, path: str, query: Mapping[str, str]) -> tuple[list[Object], str]:
+        items: list[Object] = []
+        following = ""
+        while True:
+            page = self._call("GET", path, {**query, "limit": str(_PAGE), "continue": following})
+            assert page is not None  # noqa: S101  (only asked for with absent=True)
+            items += page["items"]
+            following = page["metadata"].get("continue", "")
+            if not following:
+                return items, page["metadata"]["resourceVersion"]
+
+    def _call(
+        self,
+        method: Literal["GET", "POST", "PATCH"],
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        absent: bool = False,
+    ) -> Object | None:
+        try:
+            response = self._answer(method, path, query or {}, body)
+            answer: Object = json.loads(response.read())
+        except _Absent as error:
+            if absent:
+                return None
+            raise Permanent(str(error)) from None
+        except ValueError as error:
+            raise Temporary(f"Kubernetes: {method} {path}: the answer cannot be read: {error}") from error
+        return answer
+
+    def _answer(
+        self,
+        method: Literal["GET", "POST", "PATCH"],
+        path: str,
+        query: Mapping[str, str],
+        body: Object | None,
+        read_seconds: float | None = None,
+    ) -> Any:
+        """Put a request; the answer has not been read yet."""
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        headers = {"Accept": "application/json", "Content-Type": kind}
+        try:
+            request = self._client.param_serialize(
+                method,
+                quote(path),
+                query_params=[(name, value) for name, value in query.items() if value],
+                header_params=headers,
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            times = (_CONNECT_SECONDS, read_seconds or self._timeout)
+            response = self._client.call_api(*request, _request_timeout=times)
+            if not 200 <= response.status <= 299:
+                raise _refused(method, path, response)
+        except (Temporary, Permanent, AlreadyExists, _Absent):
+            raise
+        except Exception as error:
+            raise _as_ours(error) from error
+        return response
+
+
+class _Absent(Exception):
+    """There is no such object."""
+
+
+class _NotPermitted(Temporary):
+    """A role, a quota or an admission rule says no: somebody's slip that will be mended, or a full quota.
+
+    Temporary, so that no training that runs is given up for it.
+    """
+
+
+def _jobs(namespace: str) -> str:
+    return f"/apis/batch/v1/namespaces/{namespace}/jobs"
+
+
+def _connected(cluster: Cluster) -> Any:
+    try:
+        from kubernetes import client, config
+    except ImportError as error:
+        raise MissingExtra("kubernetes", "kubernetes") from error
+    configuration = client.Configuration()
+    try:
+        if cluster.kubeconfig is None and cluster.context is None and _within_cluster():
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            file = str(cluster.kubeconfig) if cluster.kubeconfig else None
+            config.load_kube_config(  # type: ignore[no-untyped-call]
+                file, cluster.context, configuration, persist_config=False
+            )
+    except (config.ConfigException, OSError, KeyError, TypeError, ValueError) as error:
+        raise Permanent(f"kubernetes.kubeconfig: no cluster can be reached with it: {error}") from error
+    configuration.retries = False  # the controller asks again by itself
+    return client.ApiClient(configuration)
+
+
+def _within_cluster() -> bool:
+    return Path("/var/run/secrets/kubernetes.io/serviceaccount/token").exists()
+
+
+def _refused(method: str, path: str, response: Any) -> Exception:
+    """What an answer of the server other than success means."""
+    try:
+        status = json.loads(response.read())
+        said, reason = str(status.get("message", "")), status.get("reason", "")
+    except ValueError:
+        said, reason = response.reason or "", ""
+    text = f"Kubernetes: {said or response.status}"
+    if response.status == 409 and reason == "AlreadyExists":
+        return AlreadyExists(text)
+    if response.status == 404:
+        return _Absent(text)
+    if response.status in (401, 403):
+        return _NotPermitted(text, _PERMISSION_SECONDS)
+    if response.status in (408, 409, 429) or response.status >= 500:
+        return Temporary(text, retry_after(response.headers))
+    return Permanent(text)
+
+
+def _as_ours(error: Exception) -> Exception:
+    """The error of ours for one of the library's."""
+    if isinstance(error, Temporary | Permanent):
+        return error
+    words = " ".join(str(error).split())[:300]
+    if "CERTIFICATE_VERIFY_FAILED" in words:
+        return Permanent(f"Kubernetes: its certificate is not the one expected: {words}")
+    return Temporary(f"Kubernetes cannot be reached: {type(error).__name__}: {words}")
