@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ class RunPredictor:
         directory: Where features and predictions are kept.
         fetch: Gives a local directory with the artefact of a version (``MlflowRegistry.fetch``); ``None`` for
             versions whose ``uri`` is one.
-        python: Interpreter with the models' libraries, pandas and pyarrow.
+        python: Interpreter with the models' libraries, pandas and pyarrow; ``None`` for that of the image
+            that the runs are started from, which then holds this package, too.
         deadline_seconds: A run that takes longer has failed.
         limits: The most that a run may take.
         sandbox: How it is kept apart; see ``Isolation.sandbox``.
@@ -65,7 +66,7 @@ class RunPredictor:
         directory: Path,
         *,
         fetch: Callable[[ModelVersion], Path] | None = None,
-        python: str = sys.executable,
+        python: str | None = sys.executable,
         deadline_seconds: float = 600,
         limits: RunLimits = RunLimits(),  # noqa: B008 - frozen
         sandbox: SandboxChoice = "auto",
@@ -146,25 +147,33 @@ class RunPredictor:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         features = self._features(snapshot)
-        needs, variables = interpreter_needs(self._python)
-        program = prediction_process.__file__
+        program, needs, variables = self._program()
         self._compute.submit(
             RunRequest(
                 key=run,
-                command=(self._python, "-P", program, str(artefact), str(features), str(folder / "result")),
+                command=(*program, str(artefact), str(features), str(folder / "result")),
                 environment={**variables, **_ENVIRONMENT},
                 directory=str(folder),
                 deadline_seconds=self._deadline_seconds,
                 inherit_environment=False,
                 isolation=Isolation(
                     limits=self._limits,
-                    readable=(*needs, *self._readable, program, str(artefact), str(features)),
+                    readable=(*needs, *self._readable, str(artefact), str(features)),
                     writable=(str(folder),),
                     hidden=self._hidden,
                     sandbox=self._sandbox,
                 ),
+                labels={"model": version.model, "version": version.version},
             )
         )
+
+    def _program(self) -> tuple[tuple[str, ...], tuple[str, ...], Mapping[str, str]]:
+        """The program of a run, what it has to read to start, and variables that it needs for that."""
+        if self._python is None:
+            return ("python", "-P", "-m", prediction_process.__name__), (), {}
+        needs, variables = interpreter_needs(self._python)
+        file = prediction_process.__file__
+        return (self._python, "-P", file), (*needs, file), variables
 
     def _accept(self, what: str, folder: Path, path: Path, rows: int) -> Predictions:
         try:

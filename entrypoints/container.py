@@ -64,6 +64,23 @@ def _compute(settings: Settings) -> Any:
     )
 
 
+def _kubernetes(settings: Settings) -> Any:
+    from ..adapters.compute_kubernetes import KubernetesCompute
+    from ..adapters.kubernetes_client import Cluster
+
+    kubernetes = settings.kubernetes
+    file = settings.located(kubernetes.kubeconfig) if kubernetes.kubeconfig else None
+    return KubernetesCompute(
+        Cluster(file, kubernetes.context, kubernetes.timeout_seconds),
+        kubernetes.training_pods,
+        kubernetes.prediction_pods(),
+        namespaces=kubernetes.namespaces(),
+        owner=kubernetes.installation,
+        pending_seconds=kubernetes.pending_seconds,
+        relist_seconds=kubernetes.relist_seconds,
+    )
+
+
 def _data(settings: Settings) -> DataSource:
     from ..adapters.data_duckdb import DuckdbDataSource, Table
 
@@ -103,7 +120,7 @@ def _predictor(settings: Settings, compute: Any, registry: Any) -> Predictor:
         compute,
         settings.state_dir / "predictions",
         fetch=fetch,
-        python=sys.executable,
+        python=sys.executable if settings.adapters.compute == "subprocess" else None,
         deadline_seconds=predictions.deadline_seconds,
         limits=RunLimits(
             memory_bytes=predictions.memory_mb << 20,
@@ -219,9 +236,11 @@ class Container(containers.DeclarativeContainer):
     limits = providers.Singleton(lambda ledger: ledger, ledger)
     outbox = providers.Singleton(lambda ledger: ledger, ledger)
     observations = providers.Singleton(_observations, settings, secrets)
+    processes = providers.Singleton(_compute, settings)
     compute = providers.Selector(
         providers.Callable(lambda settings: settings.adapters.compute, settings),
-        subprocess=providers.Singleton(_compute, settings),
+        subprocess=processes,
+        kubernetes=providers.Singleton(_kubernetes, settings),
     )
     data = providers.Singleton(_data, settings)
     registry = providers.Singleton(_registry, settings)
@@ -235,7 +254,8 @@ class Container(containers.DeclarativeContainer):
     )
     drift = providers.Selector(
         providers.Callable(lambda settings: settings.adapters.drift, settings),
-        evidently=providers.Singleton(_evidently, settings, compute),
+        # Our own code on rows that the controller reads anyway: beside it, wherever models are trained.
+        evidently=providers.Singleton(_evidently, settings, processes),
     )
     notifier = providers.Selector(
         providers.Callable(lambda settings: settings.adapters.notifier, settings),

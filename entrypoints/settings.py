@@ -21,6 +21,7 @@ from ..domain.limits import LimitSettings
 from ..ports.credentials import without_credentials
 from ..ports.errors import ConfigurationError, Problem
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
+from .settings_kubernetes import KubernetesSettings
 from .settings_sections import (
     AdapterSettings,
     AuditSettings,
@@ -48,6 +49,7 @@ class Settings(Section):
         prometheus: Live metrics.
         mlflow: Registry and tracking.
         compute: Local runs.
+        kubernetes: Runs as Jobs of a cluster.
         predictions: How runs of a model's own code are kept apart.
         controller: The loop.
         limits: What holds across models, for all controllers together.
@@ -63,6 +65,7 @@ class Settings(Section):
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
     mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
     compute: ComputeSettings = Field(default_factory=ComputeSettings)
+    kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
     predictions: PredictionSettings = Field(default_factory=PredictionSettings)
     controller: ControllerSettings = Field(default_factory=ControllerSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
@@ -78,6 +81,28 @@ class Settings(Section):
             if missing:
                 fix = "write the PromQL of this metric"
                 raise ValueError("; ".join(f"prometheus.queries.{metric}: {fix}" for metric in missing))
+        return self
+
+    @model_validator(mode="after")
+    def _cluster(self) -> Settings:
+        if self.adapters.compute != "kubernetes":
+            return self
+        kubernetes = self.kubernetes
+        wrong = [
+            f"kubernetes.models.{name}: there is no such model"
+            for name in kubernetes.models
+            if name not in self.models
+        ]
+        if not kubernetes.image:
+            wrong += [
+                f"kubernetes.{name}.image: name an image here, or one for all in kubernetes.image"
+                for name in ("training", "prediction")
+                if not getattr(kubernetes, name).image
+            ]
+        if not self.mlflow.tracking_uri or self.mlflow.tracking_uri.startswith("sqlite:"):
+            wrong.append("mlflow.tracking_uri: name a server that the pods can reach")
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return self
 
     @model_validator(mode="after")

@@ -58,13 +58,13 @@ class AdapterSettings(Section):
             ``prometheus`` asks a server.
         drift: What compares recent rows with those the champion was trained on.
         notifier: Where notices for people go.
-        compute: Where training and predictions run.
+        compute: Where training and predictions run: as processes of this machine, or as Jobs of a cluster.
     """
 
     metrics: Literal["rescoring", "prometheus"] = "rescoring"
     drift: Literal["evidently"] = "evidently"
     notifier: Literal["log", "slack"] = "log"
-    compute: Literal["subprocess"] = "subprocess"
+    compute: Literal["subprocess", "kubernetes"] = "subprocess"
 
 
 class LedgerSettings(Section):

@@ -1,0 +1,179 @@
+"""The section ``[kubernetes]``: runs as Jobs of a cluster."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from ..adapters.kubernetes_manifest import Nodes, PodTemplate, Volume
+from .settings_sections import Section
+
+_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
+_LABEL = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
+_PLACE = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/[A-Za-z0-9._-]+$"
+
+
+class VolumeSettings(Section):
+    """A volume that runs see.
+
+    Attributes:
+        path: Where it is mounted: the path that it also has for the controller, where that reads it.
+        claim: Name of its PersistentVolumeClaim.
+        source: Any other volume, as a pod's `volumes` has it, without its name.
+        read_only: Whether runs may only read it.
+    """
+
+    path: str = Field(pattern="^/")
+    claim: str | None = Field(default=None, pattern=_NAME)
+    source: dict[str, Any] = Field(default_factory=dict)
+    read_only: bool = False
+
+    @model_validator(mode="after")
+    def _one(self) -> VolumeSettings:
+        if (self.claim is None) == (not self.source):
+            raise ValueError("claim: name a claim, or describe another source, and not both")
+        return self
+
+
+class NodeSettings(Section):
+    """A class of nodes.
+
+    Attributes:
+        name: What people call it; stands with every attempt that ran there.
+        selector: Labels that a node must have.
+        tolerations: Taints that it may have, as a pod's `tolerations`.
+        price: Price of an hour of a run there, in one currency for all; what a job has cost is counted by it.
+    """
+
+    name: str = Field(min_length=1)
+    selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: tuple[dict[str, Any], ...] = ()
+    price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+
+class PodSettings(Section):
+    """How runs are turned into pods. What is set for one model wins over what is set for all.
+
+    Attributes:
+        image: Image with Python, AutoRetrain and what the models need.
+        namespace: Where the Jobs are; none takes `kubernetes.namespace`.
+        requests: Resources that a pod asks for, as `{ cpu = "2", memory = "4Gi" }`.
+        limits: The most that it may take, GPUs among them.
+        nodes: Classes of nodes, the preferred first: spot instances, then others.
+        interruptions: So many attempts on a class of nodes, before the next one is taken.
+        service_account: Name of the service account; its token is never mounted.
+        volumes: Volumes of every run.
+        environment: Variables of every run.
+        secrets: Variables that stand in Secrets, as `{ TOKEN = "name-of-the-secret/key" }`.
+        secret_environment: Secrets all of whose keys become variables.
+        pull_secrets: Secrets to pull the image with.
+        directory: Working directory; none takes the image's.
+        user: Number of the user that it runs as; none takes the image's, which must not be root.
+        queue: Kueue's local queue; Jobs are then suspended until it admits them.
+        priority_class: Name of the priority class.
+        checkpoints: Directory on a volume for what one attempt of a job leaves to the next.
+        pod_patch: JSON merge patch of the pod's template, for whatever has no setting of its own.
+        container_patch: The same for its container.
+    """
+
+    image: str | None = None
+    namespace: str | None = Field(default=None, pattern=_NAME)
+    requests: dict[str, str] = Field(default_factory=dict)
+    limits: dict[str, str] = Field(default_factory=dict)
+    nodes: tuple[NodeSettings, ...] = ()
+    interruptions: int = Field(default=2, ge=1)
+    service_account: str | None = Field(default=None, pattern=_NAME)
+    volumes: tuple[VolumeSettings, ...] = ()
+    environment: dict[str, str] = Field(default_factory=dict)
+    secrets: dict[str, str] = Field(default_factory=dict)
+    secret_environment: tuple[str, ...] = ()
+    pull_secrets: tuple[str, ...] = ()
+    directory: str | None = Field(default=None, pattern="^/")
+    user: int | None = Field(default=None, ge=1)
+    queue: str | None = Field(default=None, pattern=_NAME)
+    priority_class: str | None = Field(default=None, pattern=_NAME)
+    checkpoints: str | None = Field(default=None, pattern="^/")
+    pod_patch: dict[str, Any] = Field(default_factory=dict)
+    container_patch: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("secrets")
+    @classmethod
+    def _by_reference(cls, value: dict[str, str]) -> dict[str, str]:
+        wrong = [name for name, place in value.items() if not re.match(_PLACE, place)]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)}: name a Secret and its key, as in 'mlflow-login/password'")
+        return value
+
+
+class KubernetesSettings(Section):
+    """Runs as Jobs of a cluster, where ``adapters.compute`` says so.
+
+    Attributes:
+        kubeconfig: File that says where the cluster is, relative to the settings file; none takes the service
+            account of the pod, or outside of a cluster the user's own file.
+        context: Context of that file.
+        namespace: Where the Jobs are.
+        image: Image of every run that names no other.
+        installation: Name of this installation: no other one touches its Jobs.
+        pending_seconds: A run that has not started for so long has failed, with what the cluster says.
+        node_lost_seconds: A run whose node has been silent for so long is lost, and tried again.
+        relist_seconds: How late the end of a run is noticed at most.
+        timeout_seconds: An answer of the API server that takes longer is none.
+        keep_days: Ended Jobs are kept for so long; a controller must not be down longer.
+        training: Pods of trainings.
+        prediction: Pods of predictions. They get no secret; give them a namespace that holds none, and a
+            NetworkPolicy that denies them everything.
+        models: Pods of the trainings of one model, by its name, over `training`.
+    """
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    namespace: str = Field(default="default", pattern=_NAME)
+    image: str | None = None
+    installation: str = Field(
+        default="autoretrain", pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
+    )
+    pending_seconds: float = Field(default=900.0, gt=0, allow_inf_nan=False)
+    node_lost_seconds: int = Field(default=60, ge=1)
+    relist_seconds: float = Field(default=10.0, gt=0, le=300, allow_inf_nan=False)
+    timeout_seconds: float = Field(default=10.0, gt=0, le=120, allow_inf_nan=False)
+    keep_days: float = Field(default=7.0, ge=0.1, allow_inf_nan=False)
+    training: PodSettings = Field(default_factory=PodSettings)
+    prediction: PodSettings = Field(default_factory=PodSettings)
+    models: dict[str, PodSettings] = Field(default_factory=dict)
+
+    def training_pods(self, model: str) -> PodTemplate:
+        """How a training of a model is turned into a pod."""
+        return self._template(self.training, self.models.get(model))
+
+    def prediction_pods(self) -> PodTemplate:
+        """How a prediction is turned into a pod."""
+        return self._template(self.prediction, None)
+
+    def namespaces(self) -> tuple[str, ...]:
+        """Every namespace that holds Jobs."""
+        all_pods = (self.training, self.prediction, *self.models.values())
+        return tuple(
+            dict.fromkeys([self.namespace, *(pods.namespace or self.namespace for pods in all_pods)])
+        )
+
+    def _template(self, pods: PodSettings, own: PodSettings | None) -> PodTemplate:
+        """Settings of one model over those of all."""
+        given = {name: getattr(pods, name) for name in PodSettings.model_fields}
+        if own is not None:
+            given |= {name: getattr(own, name) for name in own.model_fields_set}
+        nodes = [Nodes(**one.model_dump()) for one in given.pop("nodes")]
+        volumes = [Volume(**one.model_dump()) for one in given.pop("volumes")]
+        return PodTemplate(
+            **{
+                **given,
+                "image": given["image"] or self.image or "",
+                "namespace": given["namespace"] or self.namespace,
+                "nodes": nodes or [Nodes()],
+                "volumes": volumes,
+                "node_lost_seconds": self.node_lost_seconds,
+                "keep_seconds": int(self.keep_days * 86_400),
+            }
+        )
