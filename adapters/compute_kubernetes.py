@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from ..ports.compute import RunRequest, RunState, RunStatus
@@ -15,7 +16,9 @@ from .kubernetes_manifest import (
     ENDED_AS,
     ENDED_WHY,
     JOB_NAME,
+    NODES,
     OWNER,
+    PRICE,
     PodTemplate,
     digest_of,
     job_of,
@@ -113,7 +116,7 @@ class KubernetesCompute:
         if end is not None:
             self._end(place, name, end)
             return RunStatus(end.state, end.reason)
-        return status_of(job, pods, now)
+        return self._priced(job, status_of(job, pods, now))
 
     def cancel(self, key: str) -> None:
         """End a run; see ``Compute.cancel``."""
@@ -138,6 +141,15 @@ class KubernetesCompute:
         """End what runs in the background."""
         for place in self._namespaces.values():
             place.jobs.close()
+
+    def _priced(self, job: Object, status: RunStatus) -> RunStatus:
+        """Say on which class of nodes it runs, and what that has cost once it has ended."""
+        metadata = job["metadata"]
+        nodes = (metadata.get("annotations") or {}).get(NODES, "")
+        price = (metadata.get("annotations") or {}).get(PRICE)
+        known = price is not None and status.state.ended and status.seconds is not None
+        cost = round(float(price) * (status.seconds or 0.0) / 3600.0, 6) if known and price else None
+        return replace(status, nodes=nodes, cost=cost)
 
     def _find(self, name: str) -> tuple[_Namespace | None, Object | None]:
         for place in self._namespaces.values():

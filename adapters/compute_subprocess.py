@@ -108,6 +108,7 @@ class SubprocessCompute:
         error of this call.
         """
         _check(run)
+        run = self._with_checkpoints(run)
         folder = self._folder(run.key)
         try:
             self._make(folder)
@@ -149,6 +150,14 @@ class SubprocessCompute:
             raise Temporary(_in_words(error, "read the log of", key)) from error
         kept = output.decode("utf-8", errors="replace").removesuffix("\n").split("\n")
         return without_credentials("\n".join(kept[max(0, len(kept) - lines) :]))
+
+    def _with_checkpoints(self, run: RunRequest) -> RunRequest:
+        """Name the directory in which the attempts of a job leave what the next one goes on from."""
+        job = run.labels.get("job")
+        if job is None or run.isolation is not None:
+            return run
+        directory = self._directory / "checkpoints" / hashlib.sha256(job.encode()).hexdigest()[:32]
+        return replace(run, environment={**run.environment, "AUTORETRAIN_CHECKPOINTS": str(directory)})
 
     def _folder(self, key: str) -> Path:
         return self._directory / hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]

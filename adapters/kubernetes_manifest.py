@@ -17,7 +17,8 @@ from ..ports.errors import Permanent
 PREFIX = "autoretrain.dev"
 KEY, DIGEST = f"{PREFIX}/key", f"{PREFIX}/digest"
 ENDED_AS, ENDED_WHY = f"{PREFIX}/ended-as", f"{PREFIX}/ended-because"
-OWNER, UNTRUSTED, NODES = f"{PREFIX}/installation", f"{PREFIX}/untrusted", f"{PREFIX}/nodes"
+NODES, PRICE = f"{PREFIX}/nodes", f"{PREFIX}/price-an-hour"
+OWNER, UNTRUSTED = f"{PREFIX}/installation", f"{PREFIX}/untrusted"
 CONTAINER = "run"
 JOB_NAME = "batch.kubernetes.io/job-name"
 
@@ -147,6 +148,8 @@ def job_of(run: RunRequest, template: PodTemplate, owner: str, pending_seconds: 
     if run.isolation is not None:
         labels[UNTRUSTED] = "true"
     annotations = {KEY: run.key, DIGEST: digest_of(run), NODES: nodes.name}
+    if nodes.price is not None:
+        annotations[PRICE] = f"{nodes.price}"  # as it was when the run began
     spec: dict[str, Any] = {
         "backoffLimit": 0,  # attempts are counted by the ledger
         "podReplacementPolicy": "Failed",

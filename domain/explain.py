@@ -130,7 +130,14 @@ def _submitted(data: Mapping[str, Any]) -> _Story:
 def _ended(data: Mapping[str, Any]) -> _Story:
     seconds = f" after {data['seconds']:.1f} s" if data["seconds"] is not None else ""
     tail = data["log_tail"].strip().splitlines()[-5:] if data["state"] != "succeeded" else []
-    return f"Training {data['state']}{seconds}", [data["reason"], *tail]
+    return f"Training {data['state']}{seconds}", [data["reason"], _where(data), *tail]
+
+
+def _where(data: Mapping[str, Any]) -> str:
+    """On what it ran, and what that has cost, where somebody said so."""
+    nodes, cost = data.get("nodes"), data.get("cost")  # 0.2.0 did not write them
+    parts = [f"on {nodes} nodes" if nodes else "", f"cost {cost:.2f}" if cost is not None else ""]
+    return ", ".join(filter(None, parts))
 
 
 def _found(data: Mapping[str, Any]) -> _Story:

@@ -254,8 +254,11 @@ def _run_intended(state: ModelState, line: _Line) -> ModelState:
     return replace(state, jobs={**state.jobs, job.job_id: job})
 
 
-def _noted(state: ModelState, line: _Line) -> ModelState:
-    return state
+def _run_ended(state: ModelState, line: _Line) -> ModelState:
+    cost = line.data.get("cost")  # 0.2.0 did not write it
+    if cost is None:
+        return state
+    return _with_job(state, line, cost=(state.jobs[line.data["job_id"]].cost or 0.0) + cost)
 
 
 def _candidate(state: ModelState, line: _Line) -> ModelState:
@@ -377,7 +380,7 @@ _STEPS: Mapping[str, Callable[[ModelState, _Line], ModelState]] = {
     "request.override": _override,
     "job.opened": _opened,
     "run.intended": _run_intended,
-    "run.ended": _noted,
+    "run.ended": _run_ended,
     "candidate.found": _candidate,
     "job.validated": _validated,
     "approval.awaited": _awaited,

@@ -103,6 +103,7 @@ class RetrainingJob:
         training: Snapshot the training got; ``None`` before it was taken.
         holdout: Snapshot both versions are judged on; ``None`` before it was taken.
         attempt: Number of the training attempt; 0 before the first.
+        cost: What its training attempts that ended have cost; ``None`` when nobody set a price.
         candidate: The version it produced; ``None`` before it is known.
         validation: Its validation; ``None`` before.
         decision: What was decided and why; ``None`` before.
@@ -140,6 +141,7 @@ class RetrainingJob:
     training: Snapshot | None = None
     holdout: Snapshot | None = None
     attempt: int = 0
+    cost: float | None = None
     candidate: ModelVersion | None = None
     validation: ValidationResult | None = None
     decision: Decision | None = None

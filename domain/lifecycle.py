@@ -220,6 +220,8 @@ def _ended(job: RetrainingJob, seen: RunSeen) -> Draft:
         reason=status.reason,
         exit_code=status.exit_code,
         seconds=status.seconds,
+        nodes=status.nodes,
+        cost=status.cost,
         log_tail=seen.log_tail,
     )
 

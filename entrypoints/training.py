@@ -37,6 +37,7 @@ TIME = "AUTORETRAIN_TIME"
 FEATURES = "AUTORETRAIN_FEATURES"
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 RUN_ID = "MLFLOW_RUN_ID"
+CHECKPOINTS = "AUTORETRAIN_CHECKPOINTS"
 
 _MEANING = {
     MODEL_NAME: "name of the model",
@@ -90,6 +91,8 @@ class TrainingJob:
         features: Names of the feature columns.
         tracking_uri: Address of MLflow.
         run_id: The MLflow run to log to.
+        checkpoints: Directory that all attempts of the job share, to go on from after an interruption; it is
+            there, and empty at first. ``None`` where the controller has none.
     """
 
     model_name: str
@@ -102,6 +105,7 @@ class TrainingJob:
     features: tuple[str, ...]
     tracking_uri: str
     run_id: str
+    checkpoints: Path | None = None
 
     def frame(self) -> pd.DataFrame:
         """Read all training rows, with time and label, in time order.
@@ -184,6 +188,8 @@ def training_job() -> Iterator[TrainingJob]:
         MissingExtra: MLflow is not installed.
     """
     job = read_job(os.environ)
+    if job.checkpoints is not None:
+        job.checkpoints.mkdir(parents=True, exist_ok=True)
     try:
         import mlflow
     except ImportError as error:
@@ -226,6 +232,7 @@ def read_job(environment: Mapping[str, str]) -> TrainingJob:
         features=tuple(str(name) for name in features),
         tracking_uri=environment[TRACKING_URI],
         run_id=environment[RUN_ID],
+        checkpoints=Path(environment[CHECKPOINTS]) if environment.get(CHECKPOINTS) else None,
     )
 
 

@@ -105,12 +105,17 @@ class RunStatus:
         exit_code: Exit status of the command, 128 + n when signal n ended it; ``None`` while it runs or when
             it is unknown.
         seconds: How long it has run, or ran; ``None`` before it starts.
+        nodes: Class of the nodes that it runs on (``spot``); empty where there are no classes.
+        cost: What it has cost once it has ended, in the currency of the prices that were set; ``None`` when
+            nobody set one.
     """
 
     state: RunState
     reason: str = ""
     exit_code: int | None = None
     seconds: float | None = None
+    nodes: str = ""
+    cost: float | None = None
 
 
 class Compute(Protocol):

@@ -32,7 +32,7 @@ def show_job(installation: Installation, prefix: str, as_json: bool) -> None:
     if as_json:
         print_json({"job": job, "job_id": job_id, "model": model, "timeline": moments})
         return
-    click.echo(f"Job {job_id} of {model}: {_state(job)}")
+    click.echo(f"Job {job_id} of {model}: {_state(job)}{_spent(job)}")
     for moment in moments:
         _print_moment(moment)
 
@@ -42,6 +42,16 @@ def _state(job: RetrainingJob | None) -> str:
         return "asked for, not opened yet"
     detail = standing(job)
     return f"{job.status.value}, {detail}" if detail else job.status.value
+
+
+def _spent(job: RetrainingJob | None) -> str:
+    """Attempts and cost, where there is anything to say about them."""
+    if job is None:
+        return ""
+    attempts = f"{job.attempt} attempts" if job.attempt > 1 else ""
+    cost = f"cost {job.cost:.2f}" if job.cost is not None else ""
+    said = ", ".join(filter(None, (attempts, cost)))
+    return f" ({said})" if said else ""
 
 
 def _print_moment(moment: Moment) -> None:
