@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from domain_world import DAY, NOW, Story, scored, version
+from domain_world import DAY, HOUR, NOW, Story, scored, version
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -238,9 +238,10 @@ class TestWhatAnEntryLeavesBehind:
     def test_opening_a_job_begins_the_count_of_steady_answers_anew(self) -> None:
         story = Story().serving()
         data = {"verdicts": {}, "suppressed": "not long enough", "answer": "yes"}
-        story.told(Draft("look.changed", data)).told(Draft("look.changed", {**data, "answer": "unknown"}))
+        story.told(Draft("look.changed", data))
+        story.told(Draft("look.changed", {**data, "answer": "unknown"}), at=NOW + HOUR)
         story.told(Draft("look.changed", data), at=NOW + DAY)
-        assert (story.state.steadiness.answer, story.state.steadiness.since) == ("yes", NOW + DAY)
+        assert (story.state.steadiness.since, story.state.steadiness.before) == (NOW + DAY, 3600.0)
         state = story.opened(NOW + DAY).state
         assert (state.steadiness.answer, state.steadiness.since, state.steadiness.before) == ("", None, 0.0)
 
@@ -330,3 +331,4 @@ class TestWhatAnEntryLeavesBehind:
         state = ModelState("m")
         assert (state.adopt, state.suppressed, state.suppressed_until) == (False, "", None)
         assert (state.withdrawn_at, state.conflict, state.steadiness.answer) == (None, None, "")
+        assert (state.enrolled_at, state.missed, state.looked_at) == (None, None, None)
