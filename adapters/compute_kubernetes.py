@@ -114,8 +114,7 @@ class KubernetesCompute:
         pods = self._pods(place, name, job)
         end = self._overdue(place, job, pods, now)
         if end is not None:
-            self._end(place, name, end)
-            return RunStatus(end.state, end.reason)
+            job = self._end(place, job, end)
         return self._priced(job, status_of(job, pods, now))
 
     def cancel(self, key: str) -> None:
@@ -124,7 +123,7 @@ class KubernetesCompute:
         for place in self._namespaces.values():
             job = self._client.job(place.name, name)
             if job is not None and self._is_ours(job) and not status_of(job, (), self._clock()).state.ended:
-                self._end(place, name, Overdue(RunState.FAILED, _CANCELLED))
+                self._end(place, job, Overdue(RunState.FAILED, _CANCELLED))
 
     def log_tail(self, key: str, lines: int = 50) -> str:
         """Return the end of what a run printed; see ``Compute.log_tail``."""
@@ -189,7 +188,12 @@ class KubernetesCompute:
                 events += self._client.events(place.name, one["metadata"]["name"])
         return overdue(job, pods, events, self._pending_seconds, now)
 
-    def _end(self, place: _Namespace, name: str, end: Overdue) -> None:
-        notes = {ENDED_AS: end.state.value, ENDED_WHY: end.reason}
-        self._client.annotate_and_end(place.name, name, notes)
+    def _end(self, place: _Namespace, job: Object, end: Overdue) -> Object:
+        """Let the cluster end a run, and return its Job as it is noted from now on."""
+        metadata, notes = job["metadata"], {ENDED_AS: end.state.value, ENDED_WHY: end.reason}
+        self._client.annotate_and_end(place.name, metadata["name"], notes)
         place.jobs.hint()
+        return {
+            **job,
+            "metadata": {**metadata, "annotations": {**(metadata.get("annotations") or {}), **notes}},
+        }

@@ -12,6 +12,7 @@ from .kubernetes_client import Object
 from .kubernetes_manifest import ENDED_AS, ENDED_WHY
 
 _STUCK_WAITING = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"}
+_NOT_STARTED = "not started within"
 _MEMORY = "it took more memory than it may (OOMKilled)"
 _DISRUPTED = "its pod was taken from its node"
 _LONGEST = 500
@@ -89,7 +90,7 @@ def overdue(
     if (now - _time(since)).total_seconds() < pending_seconds:
         return None
     why = _why_pending(pod) or _last_warning(events) or "the cluster does not say why"
-    return Overdue(RunState.FAILED, f"not started within {pending_seconds:g} s: {why}"[:_LONGEST])
+    return Overdue(RunState.FAILED, f"{_NOT_STARTED} {pending_seconds:g} s: {why}"[:_LONGEST])
 
 
 def waits_in_vain(job: Object, pending_seconds: float, now: datetime) -> bool:
@@ -100,9 +101,11 @@ def waits_in_vain(job: Object, pending_seconds: float, now: datetime) -> bool:
 
 def _ended_by_us(job: Object, pods: Sequence[Object], state: RunState, now: datetime) -> RunStatus:
     """A run that a controller ended; it may take its grace period to do so."""
+    why = _notes(job).get(ENDED_WHY, "")
+    seconds = None if why.startswith(_NOT_STARTED) else _seconds(job, pods, now)
     if not _finished(job) and job["status"].get("active") and state is not RunState.LOST:
-        return RunStatus(RunState.RUNNING, seconds=_seconds(job, pods, now))
-    return RunStatus(state, _notes(job).get(ENDED_WHY, ""), None, _seconds(job, pods, now))
+        return RunStatus(RunState.PENDING if seconds is None else RunState.RUNNING, seconds=seconds)
+    return RunStatus(state, why, None, seconds)
 
 
 def _failed(job: Object, pods: Sequence[Object], failed: Object, now: datetime) -> RunStatus:

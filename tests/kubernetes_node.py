@@ -1,0 +1,406 @@
+"""A node for the tests' Kubernetes: runs the pods that fit as processes of this machine, and reports on them.
+
+It stands for scheduler and kubelet: pods are bound to it where node selector, taints and resources allow
+it; of a pod the first container's command is run, with its variables, and with its volumes where they lie: a
+claim is a directory of this machine that is mounted at its own path, and nowhere else. There is no image and
+no isolation. An image named ``missing…`` cannot be pulled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import resource
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+from kubernetes_server import KubernetesServer
+
+Object = dict[str, Any]
+_POLL_SECONDS = 0.1
+_BEAT_SECONDS = 1.0
+
+
+@dataclass
+class _Running:
+    """A pod whose command runs, or ran."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    started: datetime
+    deadline: float
+    over_deadline: bool = False
+    killed_at: float | None = None
+    reason: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Node:
+    """A node, as long as the block.
+
+    Args:
+        server: The cluster.
+        folder: Where it keeps logs; exists.
+        name: Its name.
+        labels: Its labels.
+        taints: Its taints.
+        capacity: What it has to give; anything else that a pod asks for does not fit.
+        claims: Directories of this machine that stand for PersistentVolumeClaims, by the claims' names.
+    """
+
+    def __init__(
+        self,
+        server: KubernetesServer,
+        folder: Path,
+        name: str = "node-1",
+        labels: Mapping[str, str] | None = None,
+        taints: Sequence[Mapping[str, str]] = (),
+        capacity: Mapping[str, str] | None = None,
+        claims: Mapping[str, Path] | None = None,
+    ) -> None:
+        self.name = name
+        self.started = 0
+        self._server, self._folder = server, folder
+        self._labels, self._taints = dict(labels or {}), [dict(taint) for taint in taints]
+        self._capacity = {"cpu": "64", "memory": "256Gi", "pods": "500", **(capacity or {})}
+        self._claims = dict(claims or {})
+        self._pods: dict[str, _Running] = {}
+        self._client = server.client()
+        self._stopped, self._dead = threading.Event(), False
+        self._threads = [
+            threading.Thread(target=partial(self._loop, self._turn, _POLL_SECONDS), daemon=True),
+            threading.Thread(target=partial(self._loop, self._beat, _BEAT_SECONDS), daemon=True),
+        ]
+        self._logs = _log_server(server, self)
+
+    def __enter__(self) -> Node:
+        self._register()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """Take the node away, with all that runs on it; it says nothing any more."""
+        self._dead = True
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join(10)
+        self._logs.shutdown()
+        self._logs.server_close()
+        for running in self._pods.values():
+            _kill(running.process, signal.SIGKILL)
+            running.process.wait()
+        self._client.close()
+
+    def evict(self, pod: str, namespace: str = "default", reason: str = "Evicted") -> None:
+        """Take a pod away from the node, as for a node short of memory, or taken back."""
+        self._pods[f"{namespace}/{pod}"].reason = {
+            "reason": reason,
+            "message": "the node was taken back",
+            "conditions": [
+                _condition("DisruptionTarget", "True", "TerminationByKubelet", "the node went away")
+            ],
+        }
+        _kill(self._pods[f"{namespace}/{pod}"].process, signal.SIGTERM)
+
+    def log_of(self, namespace: str, pod: str, lines: int | None) -> bytes | None:
+        """What a pod printed; ``None`` for one that never ran here."""
+        running = self._pods.get(f"{namespace}/{pod}")
+        if running is None:
+            return None
+        text = running.log.read_bytes().splitlines(keepends=True)
+        return b"".join(text if lines is None else text[max(0, len(text) - lines) :])
+
+    def _loop(self, turn: Any, seconds: float) -> None:
+        while not self._stopped.wait(seconds):
+            with contextlib.suppress(httpx.HTTPError, ConnectionError, json.JSONDecodeError):
+                turn()
+
+    def _register(self) -> None:
+        metadata = {"name": self.name, "labels": {"kubernetes.io/hostname": self.name, **self._labels}}
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": {"taints": self._taints}}
+        answer = self._client.post("/api/v1/nodes", json=node)
+        if answer.status_code != 409:
+            answer.raise_for_status()
+        self._beat()
+
+    def _beat(self) -> None:
+        now = _now()
+        status = {
+            "capacity": self._capacity,
+            "allocatable": self._capacity,
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": self._logs.server_address[1]}},
+            "conditions": [
+                {**_condition("Ready", "True", "KubeletReady", "up"), "lastHeartbeatTime": now},
+            ],
+        }
+        self._patch(f"/api/v1/nodes/{self.name}/status", {"status": status})
+
+    def _turn(self) -> None:
+        pods = self._client.get("/api/v1/pods").raise_for_status().json()["items"]
+        for pod in pods:
+            mine = pod["spec"].get("nodeName")
+            ended = pod["status"].get("phase") in ("Succeeded", "Failed")
+            if self._stopped.is_set():
+                return
+            if not mine and not ended and not pod["metadata"].get("deletionTimestamp"):
+                self._schedule(pod)
+            elif mine == self.name and not ended:
+                self._tend(pod)
+            elif mine == self.name and pod["metadata"].get("deletionTimestamp"):
+                self._forget(pod)
+
+    def _schedule(self, pod: Object) -> None:
+        why = self._does_not_fit(pod["spec"])
+        path = _path(pod)
+        if why:
+            known = _find(pod["status"].get("conditions") or [], "PodScheduled")
+            if known is None or known.get("message") != why:
+                condition = _condition("PodScheduled", "False", "Unschedulable", why)
+                self._patch(f"{path}/status", {"status": {"conditions": [condition]}})
+            return
+        binding = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": pod["metadata"]["name"]},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": self.name},
+        }
+        self._client.post(f"{path}/binding", json=binding)
+
+    def _does_not_fit(self, spec: Object) -> str:
+        wanted = spec.get("nodeSelector") or {}
+        if any(self._labels.get(name) != value for name, value in wanted.items()):
+            return "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
+        for taint in self._taints:
+            if not any(_tolerates(one, taint) for one in spec.get("tolerations") or []):
+                return f"0/1 nodes are available: 1 node(s) had untolerated taint {{{taint['key']}}}."
+        for name, amount in _asked(spec).items():
+            if amount > _quantity(self._capacity.get(name, "0")):
+                return f"0/1 nodes are available: 1 Insufficient {name}."
+        return ""
+
+    def _tend(self, pod: Object) -> None:
+        key = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        running = self._pods.get(key)
+        if running is None:
+            self._start(pod, key)
+            return
+        if pod["metadata"].get("deletionTimestamp") or time.monotonic() > running.deadline:
+            running.over_deadline |= time.monotonic() > running.deadline
+            self._end(pod, running)
+        code = running.process.poll()
+        if code is not None:
+            self._report_end(pod, running, code)
+
+    def _start(self, pod: Object, key: str) -> None:
+        container = pod["spec"]["containers"][0]
+        waiting = self._waits(pod, container)
+        if waiting:
+            self._report(pod, "Pending", {"waiting": waiting}, ready=False)
+            return
+        log = self._folder / f"{key.replace('/', '.')}.log"
+        deadline = pod["spec"].get("activeDeadlineSeconds")
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                self._command(container),
+                env=self._environment(pod, container),
+                cwd=container.get("workingDir") or self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=partial(_limit, _limits(container).get("memory")),
+            )
+        self.started += 1
+        until = time.monotonic() + deadline if deadline else float("inf")
+        self._pods[key] = _Running(process, log, datetime.now(UTC), until)
+        self._report(pod, "Running", {"running": {"startedAt": _now()}}, ready=True)
+
+    def _waits(self, pod: Object, container: Object) -> Object | None:
+        if container["image"].startswith("missing"):
+            message = f'Back-off pulling image "{container["image"]}"'
+            return {"reason": "ImagePullBackOff", "message": message}
+        sources = {volume["name"]: volume for volume in pod["spec"].get("volumes") or []}
+        for mount in container.get("volumeMounts") or []:
+            claim = (sources[mount["name"]].get("persistentVolumeClaim") or {}).get("claimName")
+            if claim is None:
+                continue
+            place = self._claims.get(claim)
+            if place is None or str(place / mount.get("subPath", "")).rstrip("/") != mount["mountPath"]:
+                return {"reason": "CreateContainerConfigError", "message": f"no volume {claim} lies there"}
+        return None
+
+    def _command(self, container: Object) -> list[str]:
+        words: list[str] = [*(container.get("command") or []), *(container.get("args") or [])]
+        program, rest = words[0], words[1:]
+        return [sys.executable if program == "python" else program, *rest]
+
+    def _environment(self, pod: Object, container: Object) -> dict[str, str]:
+        found = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+        for source in container.get("envFrom") or []:
+            found |= self._secret(pod, source["secretRef"]["name"])
+        for one in container.get("env") or []:
+            reference = (one.get("valueFrom") or {}).get("secretKeyRef")
+            found[one["name"]] = (
+                self._secret(pod, reference["name"])[reference["key"]] if reference else one.get("value", "")
+            )
+        return found
+
+    def _secret(self, pod: Object, name: str) -> dict[str, str]:
+        import base64
+
+        path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/secrets/{name}"
+        data = self._client.get(path).raise_for_status().json().get("data") or {}
+        return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+    def _end(self, pod: Object, running: _Running) -> None:
+        grace = pod["metadata"].get("deletionGracePeriodSeconds") or 2
+        if running.killed_at is None:
+            running.killed_at = time.monotonic()
+            _kill(running.process, signal.SIGTERM)
+        elif time.monotonic() - running.killed_at > min(grace, 5):
+            _kill(running.process, signal.SIGKILL)
+
+    def _report_end(self, pod: Object, running: _Running, code: int) -> None:
+        exit_code = code if code >= 0 else 128 - code
+        ended = {
+            "exitCode": exit_code,
+            "reason": "Completed" if exit_code == 0 else "Error",
+            "startedAt": _stamp(running.started),
+            "finishedAt": _now(),
+        }
+        more = dict(running.reason)
+        if running.over_deadline:
+            more |= {"reason": "DeadlineExceeded", "message": "Pod was active on the node longer than it may"}
+        phase = "Succeeded" if exit_code == 0 and not more else "Failed"
+        self._report(pod, phase, {"terminated": ended}, ready=False, **more)
+        if pod["metadata"].get("deletionTimestamp"):
+            self._forget(pod)
+
+    def _forget(self, pod: Object) -> None:
+        body = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod["metadata"]["uid"]}}
+        self._client.request("DELETE", _path(pod), json=body)
+
+    def _report(self, pod: Object, phase: str, state: Object, ready: bool, **more: Any) -> None:
+        container = pod["spec"]["containers"][0]
+        known = {
+            "name": container["name"],
+            "image": container["image"],
+            "imageID": "",
+            "ready": ready,
+            "started": ready,
+            "restartCount": 0,
+            "state": state,
+        }
+        truth = "True" if ready else "False"
+        conditions = [_condition("Ready", truth), _condition("ContainersReady", truth)]
+        status = {
+            "phase": phase,
+            "startTime": pod["status"].get("startTime") or _now(),
+            "containerStatuses": [known],
+            **more,
+            "conditions": [*conditions, *more.get("conditions", [])],
+        }
+        self._patch(f"{_path(pod)}/status", {"status": status})
+
+    def _patch(self, path: str, body: Object) -> None:
+        kind = {"Content-Type": "application/strategic-merge-patch+json"}
+        self._client.patch(path, content=json.dumps(body), headers=kind)
+
+
+def _log_server(server: KubernetesServer, node: Node) -> ThreadingHTTPServer:
+    """What the API server asks for the logs of pods, as it would ask a kubelet."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked = urlsplit(self.path)
+            found = re.fullmatch(r"/containerLogs/([^/]+)/([^/]+)/[^/]+", asked.path)
+            lines = parse_qs(asked.query).get("tailLines")
+            text = node.log_of(found[1], found[2], int(lines[0]) if lines else None) if found else None
+            self.send_response(404 if text is None else 200)
+            self.send_header("Content-Length", str(len(text or b"")))
+            self.end_headers()
+            self.wfile.write(text or b"")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    logs = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server.certificate, server.certificate_key)
+    logs.socket = context.wrap_socket(logs.socket, server_side=True)
+    threading.Thread(target=logs.serve_forever, daemon=True).start()
+    return logs
+
+
+def _path(pod: Object) -> str:
+    return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
+
+
+def _kill(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, how)
+
+
+def _limit(memory: str | None) -> None:
+    if memory is not None:
+        most = int(_quantity(memory))
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def _limits(container: Object) -> dict[str, str]:
+    return dict((container.get("resources") or {}).get("limits") or {})
+
+
+def _asked(spec: Object) -> dict[str, float]:
+    resources = spec["containers"][0].get("resources") or {}
+    asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+    return {name: _quantity(amount) for name, amount in asked.items() if name != "ephemeral-storage"}
+
+
+def _quantity(text: str) -> float:
+    found = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", str(text))
+    assert found is not None, f"{text} is no quantity"
+    units = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+    return float(found[1]) * units[found[2]]
+
+
+def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, str]) -> bool:
+    same = toleration.get("key") in (None, taint["key"])
+    exists = toleration.get("operator") == "Exists" or toleration.get("value") == taint.get("value")
+    return same and exists and toleration.get("effect") in (None, taint["effect"])
+
+
+def _find(conditions: Sequence[Object], kind: str) -> Object | None:
+    return next((one for one in conditions if one["type"] == kind), None)
+
+
+def _condition(kind: str, status: str, reason: str = "", message: str = "") -> Object:
+    said = {"reason": reason, "message": message} if reason else {}
+    return {"type": kind, "status": status, "lastTransitionTime": _now(), **said}
+
+
+def _now() -> str:
+    return _stamp(datetime.now(UTC))
+
+
+def _stamp(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
