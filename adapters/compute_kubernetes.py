@@ -111,7 +111,7 @@ class KubernetesCompute:
             return RunStatus(RunState.LOST, _DELETED) if name in self._seen else RunStatus(RunState.ABSENT)
         self._seen.add(name)
         now = self._clock()
-        pods = self._pods(place, name, job)
+        pods = self._pods(place, name, job, now)
         end = self._overdue(place, job, pods, now)
         if end is not None:
             job = self._end(place, job, end)
@@ -157,11 +157,12 @@ class KubernetesCompute:
                 return place, job
         return None, None
 
-    def _pods(self, place: _Namespace, name: str, job: Object) -> list[Object]:
+    def _pods(self, place: _Namespace, name: str, job: Object, now: datetime) -> list[Object]:
         """Pods, where they are needed to say where a run stands: how it failed, or why it has not started."""
         if says_enough(job):
             return []
-        return self._pods_now(place, name) if has_failed(job) else place.pods.of(name)
+        matters = has_failed(job) or waits_in_vain(job, self._pending_seconds, now)
+        return self._pods_now(place, name) if matters else place.pods.of(name)
 
     def _pods_now(self, place: _Namespace, name: str) -> list[Object]:
         return self._client.pods(place.name, f"{JOB_NAME}={name}")

@@ -127,14 +127,14 @@ class TestWhatAClusterDoes:
         assert status.reason.startswith("its pod was taken from its node")
 
     def test_what_cannot_start_fails_in_the_words_of_the_cluster(self, make: Make) -> None:
-        missing = make(replace(TEMPLATE, image="missing:1"), pending_seconds=1.5)
+        missing = make(replace(TEMPLATE, image="missing:1"), pending_seconds=3)
         missing.submit(program("no-image", SLEEP))
         status = until(missing, "no-image", *ENDED)
         assert status.state is RunState.FAILED
         assert 'ImagePullBackOff: Back-off pulling image "missing:1"' in status.reason
         assert make().observe("no-image") == status  # and every other controller reads the same
 
-        crowded = make(replace(TEMPLATE, limits={"nvidia.com/gpu": "1"}), pending_seconds=1.5)
+        crowded = make(replace(TEMPLATE, limits={"nvidia.com/gpu": "1"}), pending_seconds=3)
         crowded.submit(program("no-node", SLEEP))
         assert "Insufficient nvidia.com/gpu" in until(crowded, "no-node", *ENDED).reason
 
