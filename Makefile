@@ -11,7 +11,7 @@ LINKED := $(VENV)/linked.stamp
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lint test test-full sweep soak chaos mutate demo gas-turbine bench clean FORCE
+.PHONY: help setup lint test test-full kubernetes sweep soak chaos mutate demo gas-turbine bench clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: lint ## All a developer needs before a commit: lint, tests, coverage of th
 
 test-full: $(LINKED) ## What make test leaves out: long sweeps and replays
 	$(BIN)/pytest -n 3 --dist loadgroup -m slow
+
+kubernetes: ## Build etcd and Kubernetes for the tests with Go (some minutes, once)
+	@tests/kubernetes/build
 
 sweep: $(LINKED) ## Kill a real cycle at every record and act, finish it, and print the table (some minutes)
 	$(BIN)/python tests/crash_sweep.py $(SWEEP)

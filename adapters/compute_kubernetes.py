@@ -30,6 +30,14 @@ _DELETED = "its Job is gone: somebody deleted it, or it was kept no longer"
 _CANCELLED = "cancelled"
 _MOST_LOG_BYTES = 1_000_000
 
+PERMISSIONS = (
+    *((verb, "batch", "jobs") for verb in ("create", "get", "list", "watch", "patch")),
+    ("list", "", "pods"),
+    ("get", "", "pods/log"),
+    ("list", "", "events"),
+)
+"""Verb, API group and resource of everything that is asked of a namespace: no more, and no less will do."""
+
 
 class _Namespace:
     """What is known of one namespace."""
@@ -135,6 +143,19 @@ class KubernetesCompute:
         newest = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
         text = self._client.log(place.name, newest["metadata"]["name"], lines, _MOST_LOG_BYTES)
         return without_credentials(text.removesuffix("\n"))
+
+    def not_permitted(self) -> list[str]:
+        """What the service account may not do and has to, in words.
+
+        Raises:
+            Temporary: The server cannot be reached.
+        """
+        return [
+            f"{verb} {resource} in the namespace {namespace}"
+            for namespace in self._namespaces
+            for verb, group, resource in PERMISSIONS
+            if not self._client.may(namespace, verb, group, *resource.partition("/")[::2])
+        ]
 
     def close(self) -> None:
         """End what runs in the background."""

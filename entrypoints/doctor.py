@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..adapters.anchors_command import CommandAnchors
+from ..adapters.compute_kubernetes import KubernetesCompute
 from ..adapters.sandbox import REMEDY, find_sandbox
 from ..domain.anchors import Anchor
 from ..domain.idle import windows_of
@@ -121,6 +122,7 @@ def _extras(settings: Settings) -> Iterator[Finding]:
     needed += [("cryptography", "anchor")] if settings.audit.keeper != "none" else []
     needed += [("slack_sdk", "slack")] if settings.adapters.notifier == "slack" else []
     needed += [("psycopg", "postgres")] if settings.ledger.store == "postgres" else []
+    needed += [("kubernetes", "kubernetes")] if settings.adapters.compute == "kubernetes" else []
     missing = [(library, extra) for library, extra in needed if find_spec(library) is None]
     for library, extra in missing:
         fix = f"pip install 'autoretrain[{extra}]'"
@@ -252,7 +254,22 @@ def _rows(pipeline: AutoRetrainPipeline, model: str) -> Iterator[Finding]:
         yield _ok(about, f"{text}, label {rows.label}, {len(rows.features)} features")
 
 
+def _compute(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    """Whether runs can be started where they are to run."""
+    compute = pipeline.ports.compute
+    if isinstance(compute, KubernetesCompute):
+        missing = compute.not_permitted()
+        for words in missing:
+            yield Finding("kubernetes", "problem", f"may not {words}", "add it to the role of its account")
+        if not missing:
+            names = ", ".join(pipeline.settings.kubernetes.namespaces())
+            yield _ok("kubernetes", f"answers, and permits all that is needed in {names}")
+
+
 def _training(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    if pipeline.settings.adapters.compute != "subprocess":
+        yield _ok("training", "in pods: what their image holds is not looked at from here")
+        return
     for model, spec in pipeline.settings.models.items():
         yield _program(f"models.{model}.training", pipeline.settings.base, spec.training)
 
@@ -278,6 +295,9 @@ def _program(about: str, base: Path, training: TrainingSpec) -> Finding:
 
 def _sandbox(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
     """Say what runs of a model's own code are kept from here."""
+    if pipeline.settings.adapters.compute != "subprocess":
+        yield _ok("predictions", "in pods: a NetworkPolicy has to keep them from everything")
+        return
     about, wanted = "predictions", pipeline.settings.predictions
     for path in wanted.readable:
         if not (pipeline.settings.base / path).exists():
@@ -316,6 +336,7 @@ _CHECKS: dict[str, Check] = {
     "mlflow": _registry,
     "metrics": _metrics,
     "data": _data,
+    "compute": _compute,
     "training": _training,
     "predictions": _sandbox,
     "controller": _controller,

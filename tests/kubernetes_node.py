@@ -120,6 +120,10 @@ class Node:
         }
         _kill(self._pods[f"{namespace}/{pod}"].process, signal.SIGTERM)
 
+    def newest_of(self, namespace: str = "default") -> str:
+        """Name of the pod of a namespace that was started last."""
+        return [key.partition("/")[2] for key in self._pods if key.startswith(f"{namespace}/")][-1]
+
     def log_of(self, namespace: str, pod: str, lines: int | None) -> bytes | None:
         """What a pod printed; ``None`` for one that never ran here."""
         running = self._pods.get(f"{namespace}/{pod}")

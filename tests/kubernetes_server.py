@@ -175,11 +175,21 @@ class KubernetesServer:
         token: str = answer.json()["status"]["token"]
         return token
 
-    def apply(self, *objects: Mapping[str, Any]) -> None:
-        """Create objects; each names its kind."""
+    def apply(self, *objects: Mapping[str, Any], dry_run: bool = False) -> None:
+        """Create or change objects, as ``kubectl apply --server-side`` does.
+
+        Args:
+            objects: Each names its kind.
+            dry_run: Have them checked, and keep none.
+        """
+        query = {"fieldManager": "tests", "force": "true", "fieldValidation": "Strict"}
+        query |= {"dryRun": "All"} if dry_run else {}
+        headers = {"Content-Type": "application/apply-patch+yaml"}
         with self.client() as client:
             for one in objects:
-                client.post(_path_of(one), json=one).raise_for_status()
+                path = f"{_path_of(one)}/{one['metadata']['name']}"
+                answer = client.patch(path, content=json.dumps(one), params=query, headers=headers)
+                assert answer.is_success, f"{one['kind']} {one['metadata']['name']}: {answer.text}"
 
     def _write_keys(self) -> None:
         from cryptography.hazmat.primitives import serialization
@@ -234,7 +244,8 @@ class KubernetesServer:
 
 
 def _path_of(one: Mapping[str, Any]) -> str:
-    plural = f"{one['kind'].lower()}s".replace("ys", "ies").replace("quotas", "quotas")
+    kind = one["kind"].lower()
+    plural = f"{kind[:-1]}ies" if kind.endswith("policy") else f"{kind}s"
     root = "/api/v1" if one["apiVersion"] == "v1" else f"/apis/{one['apiVersion']}"
     namespace = one["metadata"].get("namespace")
     return f"{root}/namespaces/{namespace}/{plural}" if namespace else f"{root}/{plural}"
