@@ -19,6 +19,12 @@ from autoretrain.domain.config import TriggerConfig
 from autoretrain.domain.limits import Limit
 from autoretrain.domain.spec import PromotionSpec, TrainingSpec
 from autoretrain.entrypoints.settings import Secrets, Settings
+from autoretrain.entrypoints.settings_kubernetes import (
+    KubernetesSettings,
+    NodeSettings,
+    PodSettings,
+    VolumeSettings,
+)
 from autoretrain.entrypoints.settings_sections import (
     AdapterSettings,
     AuditSettings,
@@ -51,6 +57,10 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         PrometheusQuerySettings,
         MlflowSettings,
         ComputeSettings,
+        KubernetesSettings,
+        PodSettings,
+        NodeSettings,
+        VolumeSettings,
         PredictionSettings,
         ControllerSettings,
         Limit,
@@ -69,6 +79,7 @@ _KINDS = {
     float: "number",
     tuple: "list of text",
     dict: "table",
+    bool: "`true`, `false`",
 }
 
 
@@ -128,6 +139,8 @@ def _values(field: FieldInfo) -> str:
     for kind in kinds:
         if get_origin(kind) is Literal:
             return ", ".join(f"`{_toml(choice)}`" for choice in get_args(kind))
+    if any(get_origin(part) is dict for part in get_args(field.annotation)):
+        return "list of tables"
     named = next(_KINDS[kind] for kind in (get_origin(kind) or kind for kind in kinds) if kind in _KINDS)
     return " ".join((named, *_bounds(field)))
 

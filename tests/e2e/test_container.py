@@ -1,6 +1,7 @@
 """Every branch of the container is built, so that no setting first fails when somebody chooses it."""
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -8,6 +9,7 @@ import pytest
 
 from autoretrain import AutoRetrainPipeline
 from autoretrain.adapters import (
+    compute_kubernetes,
     compute_subprocess,
     data_duckdb,
     drift_evidently,
@@ -56,15 +58,25 @@ CHOICES: dict[str, dict[str, type[Any]]] = {
     },
     "drift": {"evidently": drift_evidently.EvidentlyDrift},
     "notifier": {"log": notifier_log.LogNotifier, "slack": notifier_slack.SlackNotifier},
-    "compute": {"subprocess": compute_subprocess.SubprocessCompute},
+    "compute": {
+        "subprocess": compute_subprocess.SubprocessCompute,
+        "kubernetes": compute_kubernetes.KubernetesCompute,
+    },
 }
 
 
 def settings(directory: Path, **adapters: str) -> Settings:
     """Settings of one model, with a choice of adapters."""
+    cluster = {"name": "here", "cluster": {"server": "https://127.0.0.1:1"}}
+    user = {"name": "me", "user": {"token": "sesame"}}
+    context = {"name": "here", "context": {"cluster": "here", "user": "me"}}
+    config = {"clusters": [cluster], "users": [user], "contexts": [context], "current-context": "here"}
+    (directory / "kubeconfig").write_text(json.dumps(config))
     return parse_settings(
         {
             "adapters": adapters,
+            "kubernetes": {"kubeconfig": "kubeconfig", "image": "heat:1"},
+            "mlflow": {"tracking_uri": "http://127.0.0.1:1"},
             "prometheus": {"queries": {"accuracy": {"expression": "accuracy"}}},
             "models": {"boiler": {"training": {"command": ["true"]}}},
         },

@@ -25,8 +25,14 @@ def test_the_tables_of_settings_are_as_the_script_writes_them() -> None:
     assert updated(SETTINGS_PAGE) == SETTINGS_PAGE, "run: python docs/make_settings.py"
 
 
-def settings_classes(model: type[BaseModel], title: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
-    """Every table of the file, with the heading that a user would look for."""
+def settings_classes(
+    model: type[BaseModel], title: str = "", known: set[type[BaseModel]] | None = None
+) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every table of the file, with the heading that a user would look for; the same table once."""
+    known = set() if known is None else known
+    if model in known:
+        return
+    known.add(model)
     yield title, model
     for name, field in model.model_fields.items():
         for kind in (field.annotation, *typing.get_args(field.annotation)):
@@ -34,7 +40,7 @@ def settings_classes(model: type[BaseModel], title: str = "") -> Iterator[tuple[
                 named = {"models": "NAME", "queries": "METRIC", "groups": "GROUP", "compute": "BACKEND"}
                 several = typing.get_origin(field.annotation) is dict
                 key = f"{name}.{named[name]}" if several else name
-                yield from settings_classes(kind, f"{title}.{key}".strip("."))
+                yield from settings_classes(kind, f"{title}.{key}".strip("."), known)
 
 
 SIMPLE = [
@@ -63,7 +69,7 @@ def test_every_setting_is_on_the_page_with_its_default(title: str, name: str, fi
         return
     value = field.get_default(call_default_factory=True)
     empty = {None: "none", (): "[]"}.get(value) if not isinstance(value, dict) else "{}"
-    assert shown.strip('"') == (empty or str(value))
+    assert shown.strip('"') == (empty or (str(value).lower() if isinstance(value, bool) else str(value)))
 
 
 def test_every_secret_is_on_the_page() -> None:
@@ -73,7 +79,7 @@ def test_every_secret_is_on_the_page() -> None:
 
 def test_the_settings_that_the_page_shows_can_be_used() -> None:
     blocks = re.findall(r"```toml\n(.*?)```", SETTINGS_PAGE, flags=re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     values: dict[str, typing.Any] = {}
     for block in map(tomllib.loads, blocks):
         values = _joined(values, block)
