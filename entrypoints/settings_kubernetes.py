@@ -103,7 +103,8 @@ class PodSettings(Section):
     def _by_reference(cls, value: dict[str, str]) -> dict[str, str]:
         wrong = [name for name, place in value.items() if not re.match(_PLACE, place)]
         if wrong:
-            raise ValueError(f"{', '.join(wrong)}: name a Secret and its key, as in 'mlflow-login/password'")
+            fix = "name a Secret and its key, as in 'mlflow-login/password'"
+            raise ValueError("; ".join(f"{name}: {fix}" for name in wrong))
         return value
 
 

@@ -169,3 +169,27 @@ def test_two_containers_of_one_hostname_have_names_of_their_own(monkeypatch: pyt
         monkeypatch.setattr(container, "_instances", itertools.count(1))
         names.add(holder_name("run"))
     assert len(names) == 2
+
+
+def test_a_cluster_asks_for_what_its_pods_need_all_at_once(tmp_path: Path) -> None:
+    values = {
+        "adapters": {"compute": "kubernetes"},
+        "kubernetes": {"models": {"boilr": {}}},
+        "models": {"boiler": {"training": {"command": ["true"]}}},
+    }
+    with pytest.raises(ConfigurationError) as caught:
+        parse_settings(values, tmp_path)
+    assert [problem.where for problem in caught.value.problems] == [
+        "kubernetes.models.boilr",
+        "kubernetes.training.image",
+        "kubernetes.prediction.image",
+        "mlflow.tracking_uri",
+    ]
+    wrong = {"secrets": {"TOKEN": "hush"}, "nodes": [{"name": ""}], "volumes": [{"path": "state"}]}
+    with pytest.raises(ConfigurationError) as caught:
+        parse_settings({**values, "kubernetes": {"training": wrong}}, tmp_path)
+    assert {problem.where for problem in caught.value.problems} == {
+        "kubernetes.training.secrets.TOKEN",
+        "kubernetes.training.nodes.0.name",
+        "kubernetes.training.volumes.0.path",
+    }
