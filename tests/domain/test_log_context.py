@@ -33,6 +33,7 @@ class Chatty(MemoryCompute):
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger="autoretrain")  # a command that ran in this process has set it
     ids = IdsFilter()
     caplog.handler.addFilter(ids)
     yield caplog
