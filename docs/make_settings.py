@@ -32,6 +32,7 @@ from autoretrain.entrypoints.settings_sections import (
     PredictionSettings,
     PrometheusQuerySettings,
     PrometheusSettings,
+    StorageSettings,
 )
 
 PAGE = Path(__file__).resolve().parent / "settings.md"
@@ -46,6 +47,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         TrainingSpec,
         PromotionSpec,
         LedgerSettings,
+        StorageSettings,
         AdapterSettings,
         PrometheusSettings,
         PrometheusQuerySettings,

@@ -16,10 +16,13 @@ from typing import Any
 
 from dependency_injector import containers, providers
 
+from ..adapters.object_store import Connection, ObjectStore
+from ..adapters.object_store_ports import StoredDataSource, StoredDrift, StoredPredictor, StoredScorer
 from ..domain.world import Ports
 from ..ports.anchors import AnchorKeeper
 from ..ports.compute import RunLimits
 from ..ports.data import DataSource
+from ..ports.drift import DriftDetector
 from ..ports.errors import ConfigurationError, Problem
 from ..ports.metrics import MetricSource
 from ..ports.notifier import Notifier
@@ -61,10 +64,30 @@ def _compute(settings: Settings) -> Any:
         grace_seconds=compute.grace_seconds,
         base=settings.base,
         withheld=(*SECRET_VARIABLES, *set_by_us),
+        variables=connection_of(settings).variables if settings.storage.url else {},
     )
 
 
-def _data(settings: Settings) -> DataSource:
+def connection_of(settings: Settings) -> Connection:
+    """How the object store of the settings is reached; its ``variables`` are for trainings elsewhere."""
+    storage = settings.storage
+    return Connection(
+        endpoint=storage.endpoint,
+        region=storage.region,
+        connect_timeout=storage.connect_timeout_seconds,
+        request_timeout=storage.request_timeout_seconds,
+        attempts=storage.attempts,
+    )
+
+
+def _store(settings: Settings) -> ObjectStore | None:
+    """The object store; ``None`` keeps snapshots and predictions in local files."""
+    if settings.storage.url is None:
+        return None
+    return ObjectStore(settings.storage.url, settings.state_dir / "object-cache", connection_of(settings))
+
+
+def _data(settings: Settings, store: ObjectStore | None) -> DataSource:
     from ..adapters.data_duckdb import DuckdbDataSource, Table
 
     tables = {
@@ -72,7 +95,8 @@ def _data(settings: Settings) -> DataSource:
         for name, model in settings.models.items()
         if model.data is not None
     }
-    return DuckdbDataSource(tables, settings.state_dir / "snapshots", base=settings.base)
+    source = DuckdbDataSource(tables, settings.state_dir / "snapshots", base=settings.base)
+    return StoredDataSource(source, store) if store else source
 
 
 def _registry(settings: Settings) -> Any:
@@ -94,12 +118,12 @@ def _tracker(settings: Settings) -> Any:
     )
 
 
-def _predictor(settings: Settings, compute: Any, registry: Any) -> Predictor:
+def _predictor(settings: Settings, compute: Any, registry: Any, store: ObjectStore | None) -> Predictor:
     from ..adapters.predictor_runs import RunPredictor
 
     fetch = getattr(registry, "fetch", None)  # no part of the port: a registry of the user's own may lack it
     predictions = settings.predictions
-    return RunPredictor(
+    predictor = RunPredictor(
         compute,
         settings.state_dir / "predictions",
         fetch=fetch,
@@ -116,12 +140,13 @@ def _predictor(settings: Settings, compute: Any, registry: Any) -> Predictor:
         hidden=[str(settings.base.absolute()), str(settings.state_dir)],
         most_bytes=settings.mlflow.max_artifact_mb << 20,
     )
+    return StoredPredictor(predictor, store) if store else predictor
 
 
-def _scorer() -> Scorer:
+def _scorer(store: ObjectStore | None) -> Scorer:
     from ..adapters.scorer_sklearn import SklearnScorer
 
-    return SklearnScorer()
+    return StoredScorer(SklearnScorer(), store) if store else SklearnScorer()
 
 
 def _rescoring(settings: Settings, data: DataSource, predictor: Predictor, scorer: Scorer) -> MetricSource:
@@ -150,10 +175,11 @@ def _prometheus(settings: Settings, secrets: Secrets) -> MetricSource:
         raise ConfigurationError([Problem("AUTORETRAIN_PROMETHEUS_TOKEN", "", str(error))]) from None
 
 
-def _evidently(settings: Settings, compute: Any) -> Any:
+def _evidently(settings: Settings, compute: Any, store: ObjectStore | None) -> DriftDetector:
     from ..adapters.drift_evidently import EvidentlyDrift
 
-    return EvidentlyDrift(compute, settings.state_dir / "drift")
+    drift = EvidentlyDrift(compute, settings.state_dir / "drift")
+    return StoredDrift(drift, store) if store else drift
 
 
 def _log_notifier() -> Notifier:
@@ -223,11 +249,12 @@ class Container(containers.DeclarativeContainer):
         providers.Callable(lambda settings: settings.adapters.compute, settings),
         subprocess=providers.Singleton(_compute, settings),
     )
-    data = providers.Singleton(_data, settings)
+    object_store = providers.Singleton(_store, settings)
+    data = providers.Singleton(_data, settings, object_store)
     registry = providers.Singleton(_registry, settings)
     tracker = providers.Singleton(_tracker, settings)
-    predictor = providers.Singleton(_predictor, settings, compute, registry)
-    scorer = providers.Singleton(_scorer)
+    predictor = providers.Singleton(_predictor, settings, compute, registry, object_store)
+    scorer = providers.Singleton(_scorer, object_store)
     metrics = providers.Selector(
         providers.Callable(lambda settings: settings.adapters.metrics, settings),
         rescoring=providers.Singleton(_rescoring, settings, data, predictor, scorer),
@@ -235,7 +262,7 @@ class Container(containers.DeclarativeContainer):
     )
     drift = providers.Selector(
         providers.Callable(lambda settings: settings.adapters.drift, settings),
-        evidently=providers.Singleton(_evidently, settings, compute),
+        evidently=providers.Singleton(_evidently, settings, compute, object_store),
     )
     notifier = providers.Selector(
         providers.Callable(lambda settings: settings.adapters.notifier, settings),
@@ -291,6 +318,11 @@ def build_keeper(settings: Settings) -> AnchorKeeper | None:
     """Build the keeper of anchors; ``None`` where the settings keep none. The loop does not know of it."""
     keeper: AnchorKeeper | None = Container(settings=settings, secrets=Secrets()).anchors()
     return keeper
+
+
+def build_object_store(settings: Settings) -> ObjectStore | None:
+    """Build the object store of the settings; ``None`` where they name none. The loop sees only ports."""
+    return _store(settings)
 
 
 def _with_ledger(replacements: Mapping[str, Any]) -> dict[str, Any]:
