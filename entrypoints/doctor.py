@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..adapters.anchors_command import CommandAnchors
+from ..adapters.object_store import PROBE
 from ..adapters.sandbox import REMEDY, find_sandbox
 from ..domain.anchors import Anchor
 from ..domain.idle import windows_of
@@ -27,6 +28,7 @@ from .anchor_keys import read_signer
 from .anchoring import latest_anchor
 from .audit import chains_alone
 from .audit import examine as examine_audit
+from .container import build_object_store
 from .pipeline import AutoRetrainPipeline
 from .service import exclusive
 from .settings import Settings, load_settings
@@ -34,6 +36,7 @@ from .settings import Settings, load_settings
 _LEAST_FREE_BYTES = 1 << 30
 _FAR_AHEAD = datetime(9999, 12, 31, tzinfo=UTC)
 _MANY = 1000
+_STORE_FIX = "see docs/object_storage.md: what the bucket has to allow"
 _TAMPERED = "restore the ledger from a backup, and find out who changed it"
 
 
@@ -120,6 +123,7 @@ def _extras(settings: Settings) -> Iterator[Finding]:
     needed += [("evidently", "drift")] if asks_drift else []
     needed += [("cryptography", "anchor")] if settings.audit.keeper != "none" else []
     needed += [("slack_sdk", "slack")] if settings.adapters.notifier == "slack" else []
+    needed += [("pyarrow", "storage")] if settings.storage.url else []
     needed += [("psycopg", "postgres")] if settings.ledger.store == "postgres" else []
     missing = [(library, extra) for library, extra in needed if find_spec(library) is None]
     for library, extra in missing:
@@ -139,6 +143,25 @@ def _ledger(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
         yield _ok("ledger", f"{place}: {len(models)} streams, all whole")
     for weakness in getattr(pipeline.ports.ledger, "weaknesses", list)():
         yield Finding("ledger", "warning", weakness, "change the settings of the server, or name another one")
+
+
+def _storage(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    """Write, read, list and delete a small object, each by the permission that it takes."""
+    store = build_object_store(pipeline.settings)
+    if store is None:
+        yield _ok("storage", "snapshots and predictions stay on this machine; storage.url is for others")
+        return
+    faults = {permission: fault for permission, fault in store.examine() if fault is not None}
+    undeleted = faults.pop("s3:DeleteObject", None)
+    for text in dict.fromkeys(str(fault) for fault in faults.values()):
+        yield Finding("storage", "problem", text, _STORE_FIX)
+    if undeleted is not None and not faults:
+        text = f"{store.url}/{PROBE} stays: nothing may be deleted there"
+        yield Finding(
+            "storage", "warning", text, "nothing needs it; s3:DeleteObject would let it be tidied up"
+        )
+    elif not faults:
+        yield _ok("storage", f"{store.url}: can be written, read and listed")
 
 
 def _anchors(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
@@ -311,6 +334,7 @@ def _controller(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
 
 _CHECKS: dict[str, Check] = {
     "ledger": _ledger,
+    "storage": _storage,
     "anchors": _anchors,
     "notices": _notices,
     "mlflow": _registry,

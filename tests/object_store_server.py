@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,13 @@ BUCKET = "plant-rows"
 _ROOT = {"aws_access_key_id": "root-key", "aws_secret_access_key": "root-secret-of-the-test"}
 
 
+@cache
+def _client(address: str, service: str) -> Any:
+    import boto3
+
+    return boto3.client(service, endpoint_url=address, region_name="us-east-1", **_ROOT)
+
+
 @dataclass(frozen=True)
 class S3:
     """A server with one bucket."""
@@ -26,12 +34,7 @@ class S3:
     @property
     def client(self) -> Any:
         """A client that may do everything, as long as nobody asks for permissions."""
-        return self._client("s3")
-
-    def _client(self, service: str) -> Any:
-        import boto3
-
-        return boto3.client(service, endpoint_url=self.address, region_name="us-east-1", **_ROOT)
+        return _client(self.address, "s3")
 
     def keys(self, prefix: str = "") -> list[str]:
         """Keys of all objects below a prefix."""
@@ -55,7 +58,7 @@ class S3:
 
     def log_in(self, patch: pytest.MonkeyPatch, actions: Sequence[str]) -> None:
         """Ask for permissions from now on, and be somebody who has these."""
-        iam = self._client("iam")
+        iam = _client(self.address, "iam")
         iam.create_user(UserName="trainer")
         key = iam.create_access_key(UserName="trainer")["AccessKey"]
         allowed = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
@@ -68,10 +71,23 @@ class S3:
 
 
 @contextmanager
-def running_s3(patch: pytest.MonkeyPatch, home: Path) -> Iterator[S3]:
-    """Run a server, and let this process and its children have credentials for it and no others.
+def serving() -> Iterator[S3]:
+    """Run a server; it takes half a second to stop, so that tests should share one."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield S3(f"http://{host}:{port}")
+    finally:
+        server.stop()
+
+
+@contextmanager
+def empty_bucket(s3: S3, patch: pytest.MonkeyPatch, home: Path) -> Iterator[S3]:
+    """Empty the server, and let this process and its children have credentials for it and no others.
 
     Args:
+        s3: The server.
         patch: Takes the variables back.
         home: A directory without AWS files.
     """
@@ -82,14 +98,9 @@ def running_s3(patch: pytest.MonkeyPatch, home: Path) -> Iterator[S3]:
     patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     patch.setenv("AWS_CONFIG_FILE", str(home / "no-config"))
     patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "no-credentials"))
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    s3 = S3(f"http://{host}:{port}")
+    httpx.post(f"{s3.address}/moto-api/reset").raise_for_status()
+    s3.client.create_bucket(Bucket=BUCKET)
     try:
-        httpx.post(f"{s3.address}/moto-api/reset").raise_for_status()
-        s3.client.create_bucket(Bucket=BUCKET)
         yield s3
     finally:
         httpx.post(f"{s3.address}/moto-api/reset-auth", content=b"inf")
-        server.stop()

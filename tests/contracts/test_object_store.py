@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from object_store_server import BUCKET, S3, running_s3
+from object_store_server import BUCKET, S3, empty_bucket, serving
 
 from autoretrain.adapters.data_duckdb import DuckdbDataSource, Table
 from autoretrain.adapters.object_store import Connection, ObjectStore
@@ -30,10 +30,16 @@ BIG = b"rows " * 3_000_000
 """More than one part of an upload."""
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3]:
+    with serving() as running:
+        yield running
+
+
 @pytest.fixture
-def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
-    with running_s3(monkeypatch, tmp_path) as server:
-        yield server
+def s3(server: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
+    with empty_bucket(server, monkeypatch, tmp_path) as empty:
+        yield empty
 
 
 def connection(server: S3) -> Connection:
@@ -122,10 +128,11 @@ class TestStore:
 
     def test_a_bucket_that_is_not_there(self, s3: S3, tmp_path: Path) -> None:
         store = store_of(s3, tmp_path, "s3://no-such-bucket/x")
+        file, digest = file_of(tmp_path)
         with pytest.raises(
             Permanent, match="there is no bucket 'no-such-bucket': create it, or correct storage"
         ):
-            store.put(*(lambda file, digest: (file, "snapshots", digest))(*file_of(tmp_path)))
+            store.put(file, "snapshots", digest)
 
     def test_a_server_that_is_away(self, s3: S3, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
