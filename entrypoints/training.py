@@ -200,13 +200,25 @@ def training_job() -> Iterator[TrainingJob]:
     except ImportError as error:
         raise MissingExtra("mlflow", "mlflow") from error
     mlflow.set_tracking_uri(job.tracking_uri)
-    with mlflow.start_run(run_id=job.run_id), _rows_at_hand(job) as ready:
+    with mlflow.start_run(run_id=job.run_id), rows_at_hand(job) as ready:
         yield ready
 
 
 @contextmanager
-def _rows_at_hand(job: TrainingJob) -> Iterator[TrainingJob]:
-    """Bring rows from object storage, by the AWS environment alone, and see that they are those meant."""
+def rows_at_hand(job: TrainingJob) -> Iterator[TrainingJob]:
+    """Bring rows from object storage, by the AWS environment alone, and see that they are those meant.
+
+    Args:
+        job: The job, as its environment tells it.
+
+    Yields:
+        The job with rows on this machine's disk; a copy is removed at the end.
+
+    Raises:
+        MissingExtra: pyarrow is not installed, and the rows lie in object storage.
+        Temporary: The object store cannot be reached.
+        Permanent: The rows are gone, cannot be read, or do not have the digest that the job names.
+    """
     if not is_stored(job.data_uri):
         if job.data_sha256 and _digest(job.data_path) != job.data_sha256:
             raise Permanent(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,13 @@ from cli_project import Project as CliProject
 from cli_project import entries_of
 from object_store_server import BUCKET, S3, empty_bucket, serving
 from project_kit import MODEL, Project, ended, told, tree
+from training_runs import context_of, plant, variables_of
 
 from autoretrain import JobStatus
 from autoretrain.entrypoints.doctor import examine
 from autoretrain.entrypoints.settings import load_settings
-from autoretrain.ports.errors import ConfigurationError
+from autoretrain.entrypoints.training import TrainingJob, read_job, rows_at_hand
+from autoretrain.ports.errors import ConfigurationError, Permanent
 
 URL = f"s3://{BUCKET}/fleet"
 
@@ -47,33 +50,99 @@ def digests(s3: S3, folder: str) -> set[str]:
     return found
 
 
+def test_a_better_model_is_promoted_by_what_lies_in_the_store(s3: S3, tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "project", more=section(s3))
+    pipeline = project.pipeline()
+    project.serve(pipeline, tree(58))
+    job_id = pipeline.start_retrain_job(MODEL)
+    project.log(pipeline, job_id, tree())
+    ended(pipeline, job_id)
+    assert pipeline.deploy_if_better(MODEL, job_id)
+
+    training = pipeline.get_job_status(job_id).training
+    assert training is not None
+    assert training.uri == f"{URL}/snapshots/{training.sha256}.parquet"
+    assert training.sha256 in digests(s3, "snapshots")
+    assert len(digests(s3, "predictions")) == 2  # of the champion and of the candidate
+    local = {file.stem for file in project.directory.glob(".autoretrain/snapshots/*/*.parquet")}
+    assert local == digests(s3, "snapshots")
+
+
+@pytest.mark.slow
 def test_a_model_is_trained_judged_and_promoted_by_the_commands(s3: S3, tmp_path: Path) -> None:
     folder = tmp_path / "project"
     folder.mkdir()
     project = CliProject.create(folder)
-    file = project.directory / "autoretrain.toml"
-    # Before its rows are brought from the store, there is nothing else that a training could read.
-    script = project.directory / "train.py"
+    file, script = folder / "autoretrain.toml", folder / "train.py"
+    text = section(s3) + file.read_text().replace('rule = "performance"', 'rule = "performance | drift"')
+    file.write_text(text)
     script.write_text(
         "import os\nassert os.environ['AUTORETRAIN_DATA'].startswith('s3://plant-rows/fleet/snapshots/')\n"
         + script.read_text()
     )
-    file.write_text(section(s3) + file.read_text())
-    project.ask("start", "boiler", "--wait")
-    job = project.read("jobs")[0]["job_id"]
+    job = project.ask("start", "boiler", "--wait").splitlines()[0]
     project.ask("approve", job)
     project.ask("wait", job)
 
-    shown = project.read("show", job)
-    assert shown["status"] == "completed", shown
-    assert shown["deployed"] is True
-    snapshots, predictions = digests(s3, "snapshots"), digests(s3, "predictions")
-    assert len(predictions) == 1  # there was no champion to predict beside the candidate
-    text = "\n".join(entry.data for entry in entries_of(project))
-    named = {part[:64] for part in text.split(f"{URL}/snapshots/")[1:]}
+    shown = project.read("show", job)["job"]
+    assert (shown["status"], shown["deployed"]) == ("completed", True)
+    recorded = "\n".join(entry.data for entry in entries_of(project))
+    named = {part[:64] for part in recorded.split(f"{URL}/snapshots/")[1:]}
     assert named
-    assert named <= snapshots
-    assert "root-secret" not in text
+    assert named <= digests(s3, "snapshots")
+    assert len(digests(s3, "predictions")) == 1  # there was no champion to judge beside the candidate
+    assert "root-secret" not in recorded
+
+    # What it was trained on is compared with what came since, on a machine that has no copy of either.
+    shutil.rmtree(folder / ".autoretrain" / "object-cache")
+    (checked,) = project.read("check", "boiler")
+    assert checked["triggers"]["drift"]["answer"] == "no", checked
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> TrainingJob:
+    """A training as its command sees it, the rows on this machine."""
+    run = {"MLFLOW_TRACKING_URI": "sqlite:///x.db", "MLFLOW_RUN_ID": "r"}
+    return read_job(variables_of(context_of(plant(tmp_path)), run))
+
+
+@pytest.fixture
+def far(s3: S3, job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> TrainingJob:
+    """The same on a machine that has neither the rows nor settings, only the AWS environment."""
+    s3.write("fleet/snapshots/rows.parquet", job.data_path.read_bytes())
+    job.data_path.unlink()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.address)
+    uri = f"{URL}/snapshots/rows.parquet"
+    return replace(job, data_uri=uri, data_path=Path(uri))
+
+
+def test_a_training_elsewhere_reads_its_rows_by_the_environment(far: TrainingJob) -> None:
+    with rows_at_hand(far) as ready:
+        X, y = ready.load()
+        copy = ready.data_path
+        assert (list(X.columns), y.name, len(y)) == (["load", "valve"], "hot", 200)
+    assert not copy.exists()
+
+
+def test_a_training_refuses_rows_that_are_not_those_meant(job: TrainingJob) -> None:
+    with job.data_path.open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(Permanent, match="damaged: it no longer has the digest"), rows_at_hand(job):
+        pass
+    with rows_at_hand(replace(job, data_sha256="")):  # started by an older controller
+        pass
+
+
+def test_a_training_refuses_an_object_that_is_not_the_one_meant(s3: S3, far: TrainingJob) -> None:
+    s3.write("fleet/snapshots/rows.parquet", b"other rows")
+    with pytest.raises(Permanent, match="does not have the digest"), rows_at_hand(far):
+        pass
+
+
+def test_a_training_whose_rows_expired_says_so(s3: S3, far: TrainingJob) -> None:
+    s3.expire()
+    with pytest.raises(Permanent, match="is not there: it has expired"), rows_at_hand(far):
+        pass
 
 
 def test_rows_that_expired_end_the_job_with_their_address(s3: S3, tmp_path: Path) -> None:
@@ -93,16 +162,27 @@ def test_rows_that_expired_end_the_job_with_their_address(s3: S3, tmp_path: Path
     assert closed["reason"] == job.error_message
 
 
-def test_the_doctor_tries_the_store(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("allowed", "status", "says"),
+    [
+        (["s3:*"], "ok", f"{URL}: can be written, read and listed"),
+        (["s3:PutObject", "s3:GetObject", "s3:ListBucket"], "warning", "nothing may be deleted there"),
+        (["s3:GetObject", "s3:ListBucket"], "problem", "access denied: allow s3:PutObject"),
+    ],
+)
+def test_the_doctor_says_which_permission_is_missing(
+    s3: S3,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    allowed: list[str],
+    status: str,
+    says: str,
+) -> None:
     project = Project.create(tmp_path / "project", more=section(s3))
+    s3.log_in(monkeypatch, allowed)
     found = [finding for finding in examine(project.directory) if finding.about == "storage"]
-    assert [(one.status, one.text) for one in found] == [("ok", f"{URL}: can be written, read and listed")]
-
-    s3.log_in(monkeypatch, ["s3:GetObject", "s3:ListBucket"])
-    found = [finding for finding in examine(project.directory) if finding.about == "storage"]
-    assert [one.status for one in found] == ["problem", "warning"]
-    assert "s3:PutObject" in found[0].fix
-    assert "s3:DeleteObject" in found[1].text
+    assert [one.status for one in found] == [status]
+    assert says in found[0].text
 
 
 @pytest.mark.parametrize(
