@@ -11,13 +11,14 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from ..ports.errors import AutoRetrainError, MissingExtra, Permanent, Temporary
-from .object_store_errors import Absent, translated
+from .object_store_errors import Absent, Unexplained, translated
 
 SCHEME = "s3://"
 PROBE = "autoretrain-probe"
@@ -121,7 +122,7 @@ class ObjectStore:
         uri = f"{self.url}/{kind}/{sha256}.parquet"
         try:
             size = file.stat().st_size
-            with translated(uri, self._connection.place):
+            with _explained(self._files(), uri, self._connection.place):
                 there = self._files().get_file_info(_path(uri))
             # An object is there as a whole or not at all; only an upload whose file could not be read to its
             # end leaves a shorter one, which is replaced.
@@ -164,7 +165,7 @@ class ObjectStore:
         for permission, do in self._deeds(probe).items():
             fault: AutoRetrainError | None = None
             try:
-                with translated(probe, self._connection.place):
+                with _explained(self._files(), probe, self._connection.place):
                     do()
             except Absent:
                 pass  # allowed to look, and nothing was there
@@ -254,7 +255,7 @@ def download(files: Any, uri: str, target: Path, sha256: str, endpoint: str = ""
     scratch, found = _scratch(target), hashlib.sha256()
     try:
         with (
-            translated(uri, endpoint),
+            _explained(files, uri, endpoint),
             files.open_input_stream(_path(uri)) as source,
             scratch.open("wb") as file,
         ):
@@ -268,6 +269,29 @@ def download(files: Any, uri: str, target: Path, sha256: str, endpoint: str = ""
         os.replace(scratch, target)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(files: Any, uri: str, endpoint: str) -> Iterator[None]:
+    """Translate errors; where a refusal does not say why, ask something whose refusal does."""
+    try:
+        with translated(uri, endpoint):
+            yield
+    except Unexplained as refused:
+        _ask_why(files, uri, endpoint, refused)
+
+
+def _ask_why(files: Any, uri: str, endpoint: str, refused: Unexplained) -> NoReturn:
+    """Raise why a request was refused: expired credentials are temporary, a missing permission is not."""
+    from pyarrow.fs import FileSelector
+
+    try:
+        with translated(uri, endpoint):
+            files.get_file_info(FileSelector(_path(uri), allow_not_found=True))
+    except AutoRetrainError as error:
+        if "access denied" not in str(error):
+            raise
+    raise refused
 
 
 def is_stored(uri: str) -> bool:

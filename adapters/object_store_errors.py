@@ -12,7 +12,11 @@ from contextlib import contextmanager
 
 from ..ports.errors import AutoRetrainError, Permanent, Temporary
 
-_SAID = re.compile(r"AWS Error (?P<code>\w+) during (?P<operation>\w+) operation: ?(?P<text>.*)", re.DOTALL)
+_SAID = re.compile(
+    r"AWS Error (?P<code>\w+)(?: \(HTTP status (?P<status>\d+)\))? during (?P<operation>\w+) operation: ?"
+    r"(?:Unable to parse ExceptionName: (?P<name>\S+) Message: )?(?P<text>.*)",
+    re.DOTALL,
+)
 _REQUEST_ID = re.compile(r"\s*\(Request ID: [^)]*\)")
 _LONGEST = 300
 
@@ -28,8 +32,6 @@ _PERMISSIONS = {
     "CompleteMultipartUpload": "s3:PutObject",
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
 }
-_DENIED = {"ACCESS_DENIED"}
-_NO_BUCKET = {"NO_SUCH_BUCKET"}
 _NO_CREDENTIALS = {
     "INVALID_ACCESS_KEY_ID",
     "SIGNATURE_DOES_NOT_MATCH",
@@ -38,9 +40,10 @@ _NO_CREDENTIALS = {
     "INVALID_SIGNATURE",
     "MISSING_AUTHENTICATION_TOKEN",
     "INCOMPLETE_SIGNATURE",
+    "InvalidToken",
 }
-_AWAY = {"NETWORK_CONNECTION"}
-_ELSEWHERE = re.compile(r"PermanentRedirect|AuthorizationHeaderMalformed|HTTP status 301|status code: 301")
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "EXPIRED_TOKEN"}
+_ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 _CREDENTIALS = (
     "the usual AWS credentials of the process (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or its role)"
 )
@@ -48,6 +51,10 @@ _CREDENTIALS = (
 
 class Absent(Permanent):
     """There is no such object."""
+
+
+class Unexplained(Permanent):
+    """Refused by an answer without a body, which a question about headers gets: the cause is not said."""
 
 
 @contextmanager
@@ -75,7 +82,7 @@ def translated(uri: str, endpoint: str = "") -> Iterator[None]:
 def _ours(error: Exception, uri: str, endpoint: str) -> AutoRetrainError:
     said = _SAID.search(str(error))
     if said:
-        return _of_the_store(said["code"], said["operation"], _short(said["text"]), uri, endpoint)
+        return _of_the_store(said, uri, endpoint)
     if isinstance(error, FileNotFoundError):
         return Absent(
             f"{uri} is not there: it has expired by a lifecycle rule or was deleted, or its bucket is gone"
@@ -85,25 +92,37 @@ def _ours(error: Exception, uri: str, endpoint: str) -> AutoRetrainError:
     return Permanent(f"{uri} cannot be asked for: {_short(str(error))}")
 
 
-def _of_the_store(code: str, operation: str, text: str, uri: str, endpoint: str) -> AutoRetrainError:
+def _of_the_store(said: re.Match[str], uri: str, endpoint: str) -> AutoRetrainError:
+    code, operation, text = said["name"] or said["code"], said["operation"], _short(said["text"])
     bucket = uri.removeprefix("s3://").partition("/")[0]
-    if code in _NO_BUCKET:
+    if code == "NETWORK_CONNECTION":
+        return Temporary(
+            f"the object store cannot be reached at {endpoint or 'AWS'}: {text}; "
+            "check storage.endpoint and the network"
+        )
+    if code == "NO_SUCH_BUCKET":
         return Permanent(f"there is no bucket {bucket!r}: create it, or correct storage.url")
-    if code in _DENIED:
-        needed = _PERMISSIONS.get(operation, operation)
-        # Refused credentials look the same where the answer has no body.
-        or_else = f", or check {_CREDENTIALS}" if operation.startswith("Head") else ""
-        return Permanent(f"{uri}: access denied: allow {needed} on it{or_else}")
+    if code in _ELSEWHERE or said["status"] == "301":
+        return Permanent(f"the bucket {bucket!r} is in another region: set storage.region ({text})")
+    if code == "ACCESS_DENIED":
+        return _denied(operation, text, uri)
+    if code in _EXPIRED:
+        return Temporary(f"{uri}: the credentials have expired: renew {_CREDENTIALS}")
     if code in _NO_CREDENTIALS:
         return Permanent(f"{uri}: the credentials were refused ({code}): check {_CREDENTIALS}")
-    if _ELSEWHERE.search(text):
-        return Permanent(f"the bucket {bucket!r} is in another region: set storage.region")
-    if code in _AWAY:
-        place = endpoint or "AWS"
-        return Temporary(
-            f"the object store cannot be reached at {place}: {text}; check storage.endpoint and the network"
-        )
-    return Temporary(f"{uri}: the object store answered {code} to {operation}: {text}")
+    if code.startswith("KMS."):
+        return Permanent(f"{uri}: the bucket's key cannot be used: {code}: {text}")
+    if operation.startswith("Head") and said["status"] == "400":
+        return Unexplained(f"{uri}: the object store refuses the request: check {_CREDENTIALS}")
+    answer = f"{code} (HTTP status {said['status']})" if said["status"] else code
+    return Temporary(f"{uri}: the object store answered {answer} to {operation}: {text}")
+
+
+def _denied(operation: str, text: str, uri: str) -> Permanent:
+    denied = f"{uri}: access denied: allow {_PERMISSIONS.get(operation, operation)} on it"
+    if operation.startswith("Head"):
+        return Unexplained(f"{denied}, or check {_CREDENTIALS}")
+    return Permanent(f"{denied} (the store says: {text})")
 
 
 def _short(text: str) -> str:

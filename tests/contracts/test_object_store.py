@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from local_http import Reply, local_server
 from object_store_server import BUCKET, S3, empty_bucket, serving
 
 from autoretrain.adapters.data_duckdb import DuckdbDataSource, Table
@@ -21,7 +22,7 @@ from autoretrain.adapters.object_store_ports import StoredDataSource, StoredScor
 from autoretrain.adapters.scorer_sklearn import SklearnScorer
 from autoretrain.entrypoints.testing.data import MODEL, DataSourceContract, Row, request, row
 from autoretrain.ports.data import DataSource, Snapshot
-from autoretrain.ports.errors import Permanent, Temporary
+from autoretrain.ports.errors import AutoRetrainError, Permanent, Temporary
 from autoretrain.ports.predictor import Predictions
 from autoretrain.ports.scorer import ScoringTask
 
@@ -179,6 +180,47 @@ class TestStore:
         said = str(findings["s3:PutObject"])
         assert "the credentials were refused (SIGNATURE_DOES_NOT_MATCH): check the usual AWS cred" in said
         assert "quite-another-secret" not in said
+
+    @pytest.mark.parametrize(
+        ("status", "code", "kind", "says"),
+        [
+            (503, "SlowDown", Temporary, "answered UNKNOWN (HTTP status 503) to HeadObject"),
+            (429, "TooManyRequests", Temporary, "HTTP status 429"),
+            (502, "", Temporary, "HTTP status 502"),
+            (400, "ExpiredToken", Temporary, "the credentials have expired: renew the usual AWS credentials"),
+            (403, "ExpiredToken", Temporary, "the credentials have expired"),
+            (403, "RequestTimeTooSkewed", Temporary, "REQUEST_TIME_TOO_SKEWED"),
+            (403, "InvalidAccessKeyId", Permanent, "the credentials were refused (INVALID_ACCESS_KEY_ID)"),
+            (403, "AccessDenied", Permanent, "allow s3:GetObject and s3:ListBucket"),
+            (
+                400,
+                "KMS.DisabledException",
+                Permanent,
+                "the bucket's key cannot be used: KMS.DisabledException",
+            ),
+            (301, "PermanentRedirect", Permanent, "in another region: set storage.region"),
+            (400, "AuthorizationHeaderMalformed", Permanent, "in another region: set storage.region"),
+        ],
+    )
+    def test_what_a_store_answers(
+        self, s3: S3, tmp_path: Path, status: int, code: str, kind: type[AutoRetrainError], says: str
+    ) -> None:
+        body = (
+            f"<Error><Code>{code}</Code><Message>why</Message><RequestId>7</RequestId></Error>"
+            if code
+            else ""
+        )
+        with local_server() as other:
+            other.answer = lambda asked: Reply(
+                status,
+                b"" if asked.method == "HEAD" else body.encode(),
+                {"Content-Type": "application/xml"},
+            )
+            store = ObjectStore(URL, tmp_path / "cache", Connection(other.url, attempts=1))
+            with pytest.raises(kind, match=re.escape(says)) as caught:
+                store.fetch(f"{URL}/x", "0" * 64)
+        assert type(caught.value) is kind or kind is Permanent
+        assert "Request ID" not in str(caught.value)
 
     def test_all_permissions_are_tried_and_nothing_is_left(self, s3: S3, store: ObjectStore) -> None:
         assert set(dict(store.examine()).values()) == {None}
