@@ -20,7 +20,7 @@ from ..domain.idle import windows_of
 from ..domain.spec import TrainingSpec
 from ..ports.anchors import AnchorKeeper
 from ..ports.data import SnapshotRequest
-from ..ports.errors import AutoRetrainError, ConfigurationError, Permanent, Refused
+from ..ports.errors import AutoRetrainError, ConfigurationError, Permanent, Refused, Temporary
 from ..ports.metrics import MetricQuery
 from ..ports.outbox import Backlog, Outgoing
 from ..ports.values import TimeWindow
@@ -125,6 +125,7 @@ def _extras(settings: Settings) -> Iterator[Finding]:
     needed += [("slack_sdk", "slack")] if settings.adapters.notifier == "slack" else []
     needed += [("pyarrow", "storage")] if settings.storage.url else []
     needed += [("psycopg", "postgres")] if settings.ledger.store == "postgres" else []
+    needed = list(dict(needed).items())  # one library may serve several
     missing = [(library, extra) for library, extra in needed if find_spec(library) is None]
     for library, extra in missing:
         fix = f"pip install 'autoretrain[{extra}]'"
@@ -153,8 +154,9 @@ def _storage(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
         return
     faults = {permission: fault for permission, fault in store.examine() if fault is not None}
     undeleted = faults.pop("s3:DeleteObject", None)
-    for text in dict.fromkeys(str(fault) for fault in faults.values()):
-        yield Finding("storage", "problem", text, _STORE_FIX)
+    for text, fault in {str(fault): fault for fault in faults.values()}.items():
+        away = isinstance(fault, Temporary)
+        yield Finding("storage", "problem", text, "" if away else _STORE_FIX)
     if undeleted is not None and not faults:
         text = f"{store.url}/{PROBE} stays: nothing may be deleted there"
         yield Finding(
