@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -76,6 +76,7 @@ class SubprocessCompute:
             service there often is another one, or none.
         base: Where the relative working directory of a run starts.
         withheld: Variables of the controller that no run gets: its own secrets.
+        variables: Further variables of runs that inherit the controller's; they win over those.
         sandbox: What keeps isolated runs apart; ``None`` takes the best that works on this machine.
     """
 
@@ -89,6 +90,7 @@ class SubprocessCompute:
         python: str = sys.executable,
         base: Path = Path(),
         withheld: Collection[str] = (),
+        variables: Mapping[str, str] | None = None,
         sandbox: Sandbox | None = None,
     ) -> None:
         self._directory = directory.absolute()
@@ -96,6 +98,7 @@ class SubprocessCompute:
         self._warned = False
         self._base = base.absolute()
         self._withheld = frozenset(withheld)
+        self._more = dict(variables or {})
         self._max_parallel = max_parallel or os.cpu_count() or 1
         self._grace_seconds = grace_seconds
         self._log_bytes = log_bytes
@@ -247,7 +250,9 @@ class SubprocessCompute:
             raise Temporary(f"run {run.key} could not be started: its supervisor ended at once ({log.name})")
 
     def _environment(self, inherit: bool) -> dict[str, str]:
-        return _variables(set(os.environ) - self._withheld if inherit else _WITHOUT_INHERITANCE)
+        if not inherit:
+            return _variables(_WITHOUT_INHERITANCE)
+        return {**_variables(set(os.environ) - self._withheld), **self._more}
 
 
 def _check(run: RunRequest) -> None:

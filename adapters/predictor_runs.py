@@ -208,6 +208,10 @@ class RunPredictor:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         scratch = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
         source = local_path(snapshot.uri)
+        if source is None:
+            raise Permanent(
+                f"{snapshot.model}: the snapshot {snapshot.uri} is not on this machine: set storage.url"
+            )
         try:
             # Named columns, read as they are in the file: no partitions guessed from its path.
             with parquet.ParquetFile(source) as file:

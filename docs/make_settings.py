@@ -38,6 +38,7 @@ from autoretrain.entrypoints.settings_sections import (
     PredictionSettings,
     PrometheusQuerySettings,
     PrometheusSettings,
+    StorageSettings,
 )
 
 PAGE = Path(__file__).resolve().parent / "settings.md"
@@ -52,6 +53,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         TrainingSpec,
         PromotionSpec,
         LedgerSettings,
+        StorageSettings,
         AdapterSettings,
         PrometheusSettings,
         PrometheusQuerySettings,

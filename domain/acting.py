@@ -124,6 +124,7 @@ def training_environment(job: RetrainingJob, data: Snapshot) -> dict[str, str]:
         "AUTORETRAIN_ATTEMPT": str(job.attempt),
         "AUTORETRAIN_TRAINING_CONFIG": canonical(job.parameters),
         "AUTORETRAIN_DATA": data.uri,
+        "AUTORETRAIN_DATA_SHA256": data.sha256,
         "AUTORETRAIN_LABEL": data.label or "",
         "AUTORETRAIN_TIME": data.time,
         "AUTORETRAIN_FEATURES": canonical(data.features),

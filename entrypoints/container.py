@@ -10,16 +10,19 @@ import itertools
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from dependency_injector import containers, providers
 
+from ..adapters.object_store import Connection, ObjectStore
+from ..adapters.object_store_ports import StoredDataSource, StoredDrift, StoredPredictor, StoredScorer
 from ..domain.world import Ports
 from ..ports.anchors import AnchorKeeper
 from ..ports.compute import RunLimits
 from ..ports.data import DataSource
+from ..ports.drift import DriftDetector
 from ..ports.errors import ConfigurationError, Problem
 from ..ports.metrics import MetricSource
 from ..ports.notifier import Notifier
@@ -61,18 +64,27 @@ def _compute(settings: Settings) -> Any:
         grace_seconds=compute.grace_seconds,
         base=settings.base,
         withheld=(*SECRET_VARIABLES, *set_by_us),
+        variables=connection_of(settings).variables if settings.storage.url else {},
     )
 
 
 def _kubernetes(settings: Settings) -> Any:
     from ..adapters.compute_kubernetes import KubernetesCompute
     from ..adapters.kubernetes_client import Cluster
+    from ..adapters.kubernetes_manifest import PodTemplate
 
     kubernetes = settings.kubernetes
     file = settings.located(kubernetes.kubeconfig) if kubernetes.kubeconfig else None
+    variables = connection_of(settings).variables if settings.storage.url else {}
+
+    def training_pods(model: str) -> PodTemplate:
+        """A model's pods, which are told where the rows are."""
+        template = kubernetes.training_pods(model)
+        return replace(template, environment={**variables, **template.environment})
+
     return KubernetesCompute(
         Cluster(file, kubernetes.context, kubernetes.timeout_seconds),
-        kubernetes.training_pods,
+        training_pods,
         kubernetes.prediction_pods(),
         namespaces=kubernetes.namespaces(),
         owner=kubernetes.installation,
@@ -81,7 +93,26 @@ def _kubernetes(settings: Settings) -> Any:
     )
 
 
-def _data(settings: Settings) -> DataSource:
+def connection_of(settings: Settings) -> Connection:
+    """How the object store of the settings is reached; its ``variables`` are for trainings elsewhere."""
+    storage = settings.storage
+    return Connection(
+        endpoint=storage.endpoint,
+        region=storage.region,
+        connect_timeout=storage.connect_timeout_seconds,
+        request_timeout=storage.request_timeout_seconds,
+        attempts=storage.attempts,
+    )
+
+
+def _store(settings: Settings) -> ObjectStore | None:
+    """The object store; ``None`` keeps snapshots and predictions in local files."""
+    if settings.storage.url is None:
+        return None
+    return ObjectStore(settings.storage.url, settings.state_dir / "object-cache", connection_of(settings))
+
+
+def _data(settings: Settings, store: ObjectStore | None) -> DataSource:
     from ..adapters.data_duckdb import DuckdbDataSource, Table
 
     tables = {
@@ -89,7 +120,8 @@ def _data(settings: Settings) -> DataSource:
         for name, model in settings.models.items()
         if model.data is not None
     }
-    return DuckdbDataSource(tables, settings.state_dir / "snapshots", base=settings.base)
+    source = DuckdbDataSource(tables, settings.state_dir / "snapshots", base=settings.base)
+    return StoredDataSource(source, store) if store else source
 
 
 def _registry(settings: Settings) -> Any:
@@ -111,12 +143,12 @@ def _tracker(settings: Settings) -> Any:
     )
 
 
-def _predictor(settings: Settings, compute: Any, registry: Any) -> Predictor:
+def _predictor(settings: Settings, compute: Any, registry: Any, store: ObjectStore | None) -> Predictor:
     from ..adapters.predictor_runs import RunPredictor
 
     fetch = getattr(registry, "fetch", None)  # no part of the port: a registry of the user's own may lack it
     predictions = settings.predictions
-    return RunPredictor(
+    predictor = RunPredictor(
         compute,
         settings.state_dir / "predictions",
         fetch=fetch,
@@ -133,12 +165,13 @@ def _predictor(settings: Settings, compute: Any, registry: Any) -> Predictor:
         hidden=[str(settings.base.absolute()), str(settings.state_dir)],
         most_bytes=settings.mlflow.max_artifact_mb << 20,
     )
+    return StoredPredictor(predictor, store) if store else predictor
 
 
-def _scorer() -> Scorer:
+def _scorer(store: ObjectStore | None) -> Scorer:
     from ..adapters.scorer_sklearn import SklearnScorer
 
-    return SklearnScorer()
+    return StoredScorer(SklearnScorer(), store) if store else SklearnScorer()
 
 
 def _rescoring(settings: Settings, data: DataSource, predictor: Predictor, scorer: Scorer) -> MetricSource:
@@ -167,10 +200,11 @@ def _prometheus(settings: Settings, secrets: Secrets) -> MetricSource:
         raise ConfigurationError([Problem("AUTORETRAIN_PROMETHEUS_TOKEN", "", str(error))]) from None
 
 
-def _evidently(settings: Settings, compute: Any) -> Any:
+def _evidently(settings: Settings, compute: Any, store: ObjectStore | None) -> DriftDetector:
     from ..adapters.drift_evidently import EvidentlyDrift
 
-    return EvidentlyDrift(compute, settings.state_dir / "drift")
+    drift = EvidentlyDrift(compute, settings.state_dir / "drift")
+    return StoredDrift(drift, store) if store else drift
 
 
 def _log_notifier() -> Notifier:
@@ -242,11 +276,12 @@ class Container(containers.DeclarativeContainer):
         subprocess=processes,
         kubernetes=providers.Singleton(_kubernetes, settings),
     )
-    data = providers.Singleton(_data, settings)
+    object_store = providers.Singleton(_store, settings)
+    data = providers.Singleton(_data, settings, object_store)
     registry = providers.Singleton(_registry, settings)
     tracker = providers.Singleton(_tracker, settings)
-    predictor = providers.Singleton(_predictor, settings, compute, registry)
-    scorer = providers.Singleton(_scorer)
+    predictor = providers.Singleton(_predictor, settings, compute, registry, object_store)
+    scorer = providers.Singleton(_scorer, object_store)
     metrics = providers.Selector(
         providers.Callable(lambda settings: settings.adapters.metrics, settings),
         rescoring=providers.Singleton(_rescoring, settings, data, predictor, scorer),
@@ -255,7 +290,7 @@ class Container(containers.DeclarativeContainer):
     drift = providers.Selector(
         providers.Callable(lambda settings: settings.adapters.drift, settings),
         # Our own code on rows that the controller reads anyway: beside it, wherever models are trained.
-        evidently=providers.Singleton(_evidently, settings, processes),
+        evidently=providers.Singleton(_evidently, settings, processes, object_store),
     )
     notifier = providers.Selector(
         providers.Callable(lambda settings: settings.adapters.notifier, settings),
@@ -311,6 +346,11 @@ def build_keeper(settings: Settings) -> AnchorKeeper | None:
     """Build the keeper of anchors; ``None`` where the settings keep none. The loop does not know of it."""
     keeper: AnchorKeeper | None = Container(settings=settings, secrets=Secrets()).anchors()
     return keeper
+
+
+def build_object_store(settings: Settings) -> ObjectStore | None:
+    """Build the object store of the settings; ``None`` where they name none. The loop sees only ports."""
+    return _store(settings)
 
 
 def _with_ledger(replacements: Mapping[str, Any]) -> dict[str, Any]:

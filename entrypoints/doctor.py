@@ -14,13 +14,14 @@ from typing import Literal
 
 from ..adapters.anchors_command import CommandAnchors
 from ..adapters.compute_kubernetes import KubernetesCompute
+from ..adapters.object_store import PROBE
 from ..adapters.sandbox import REMEDY, find_sandbox
 from ..domain.anchors import Anchor
 from ..domain.idle import windows_of
 from ..domain.spec import TrainingSpec
 from ..ports.anchors import AnchorKeeper
 from ..ports.data import SnapshotRequest
-from ..ports.errors import AutoRetrainError, ConfigurationError, Permanent, Refused
+from ..ports.errors import AutoRetrainError, ConfigurationError, Permanent, Refused, Temporary
 from ..ports.metrics import MetricQuery
 from ..ports.outbox import Backlog, Outgoing
 from ..ports.values import TimeWindow
@@ -28,6 +29,7 @@ from .anchor_keys import read_signer
 from .anchoring import latest_anchor
 from .audit import chains_alone
 from .audit import examine as examine_audit
+from .container import build_object_store
 from .pipeline import AutoRetrainPipeline
 from .service import exclusive
 from .settings import Settings, load_settings
@@ -35,6 +37,7 @@ from .settings import Settings, load_settings
 _LEAST_FREE_BYTES = 1 << 30
 _FAR_AHEAD = datetime(9999, 12, 31, tzinfo=UTC)
 _MANY = 1000
+_STORE_FIX = "see docs/object_storage.md: what the bucket has to allow"
 _TAMPERED = "restore the ledger from a backup, and find out who changed it"
 
 
@@ -121,8 +124,10 @@ def _extras(settings: Settings) -> Iterator[Finding]:
     needed += [("evidently", "drift")] if asks_drift else []
     needed += [("cryptography", "anchor")] if settings.audit.keeper != "none" else []
     needed += [("slack_sdk", "slack")] if settings.adapters.notifier == "slack" else []
+    needed += [("pyarrow", "storage")] if settings.storage.url else []
     needed += [("psycopg", "postgres")] if settings.ledger.store == "postgres" else []
     needed += [("kubernetes", "kubernetes")] if settings.adapters.compute == "kubernetes" else []
+    needed = list(dict(needed).items())  # one library may serve several
     missing = [(library, extra) for library, extra in needed if find_spec(library) is None]
     for library, extra in missing:
         fix = f"pip install 'autoretrain[{extra}]'"
@@ -141,6 +146,26 @@ def _ledger(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
         yield _ok("ledger", f"{place}: {len(models)} streams, all whole")
     for weakness in getattr(pipeline.ports.ledger, "weaknesses", list)():
         yield Finding("ledger", "warning", weakness, "change the settings of the server, or name another one")
+
+
+def _storage(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    """Write, read, list and delete a small object, each by the permission that it takes."""
+    store = build_object_store(pipeline.settings)
+    if store is None:
+        yield _ok("storage", "snapshots and predictions stay on this machine; storage.url is for others")
+        return
+    faults = {permission: fault for permission, fault in store.examine() if fault is not None}
+    undeleted = faults.pop("s3:DeleteObject", None)
+    for text, fault in {str(fault): fault for fault in faults.values()}.items():
+        away = isinstance(fault, Temporary)
+        yield Finding("storage", "problem", text, "" if away else _STORE_FIX)
+    if undeleted is not None and not faults:
+        text = f"{store.url}/{PROBE} stays: nothing may be deleted there"
+        yield Finding(
+            "storage", "warning", text, "nothing needs it; s3:DeleteObject would let it be tidied up"
+        )
+    elif not faults:
+        yield _ok("storage", f"{store.url}: can be written, read and listed")
 
 
 def _anchors(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
@@ -331,6 +356,7 @@ def _controller(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
 
 _CHECKS: dict[str, Check] = {
     "ledger": _ledger,
+    "storage": _storage,
     "anchors": _anchors,
     "notices": _notices,
     "mlflow": _registry,

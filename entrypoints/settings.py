@@ -34,6 +34,7 @@ from .settings_sections import (
     PredictionSettings,
     PrometheusSettings,
     Section,
+    StorageSettings,
 )
 from .stores import Store, store_of
 
@@ -45,6 +46,7 @@ class Settings(Section):
         base: Directory of the settings file; relative paths start here.
         state: Directory of ledger, runs and snapshots, relative to ``base``; on a local disk.
         ledger: Where the ledger is.
+        storage: Where snapshots and predictions are kept.
         adapters: Which technology stands behind which port.
         prometheus: Live metrics.
         mlflow: Registry and tracking.
@@ -61,6 +63,7 @@ class Settings(Section):
     base: Path
     state: Path = Path(DEFAULT_STATE)
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
+    storage: StorageSettings = Field(default_factory=StorageSettings)
     adapters: AdapterSettings = Field(default_factory=AdapterSettings)
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
     mlflow: MlflowSettings = Field(default_factory=MlflowSettings)

@@ -5,13 +5,19 @@ What must hold between sections is checked in ``settings``.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..domain.spec import ModelSpec
 from ..ports.compute import SandboxChoice
 from .stores import DEFAULT_SCHEMA, PASSWORD_FIX, SCHEMA_PATTERN, holds_password
+
+_BUCKET_AND_PREFIX = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/(?!\.{1,2}(/|$))[A-Za-z0-9_.=-]+)*/?"
+"""Names of buckets by the rules of S3; a prefix of characters that need no escape anywhere."""
+
+_ENDPOINT = r"https?://[\w.-]+(:\d{1,5})?/?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?/?"
 
 
 class Section(BaseModel):
@@ -38,6 +44,13 @@ class DataSettings(Section):
     features: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     time_zone: str = "UTC"
+
+    @field_validator("path")
+    @classmethod
+    def _is_on_a_disk(cls, path: str) -> str:
+        if "://" in path:
+            raise ValueError("want a file on a local or mounted disk; rows are not read from other places")
+        return path
 
 
 class ModelSettings(ModelSpec):
@@ -84,6 +97,49 @@ class LedgerSettings(Section):
     def _without_password(self) -> LedgerSettings:
         if self.dsn is not None and holds_password(self.dsn):
             raise ValueError(f"dsn: {PASSWORD_FIX}")
+        return self
+
+
+class StorageSettings(Section):
+    """Where snapshots and predictions are kept, so that other machines can read them.
+
+    Credentials are the usual ones of AWS: its variables, its files, or the role of the machine.
+
+    Attributes:
+        url: ``s3://bucket/prefix`` of an S3-compatible store; none keeps them in the state directory.
+        endpoint: Address of a store that is not AWS, ``http(s)://host[:port]``; none takes
+            ``$AWS_ENDPOINT_URL``.
+        region: Region of the bucket; none takes ``$AWS_REGION``, or what the AWS profile says.
+        connect_timeout_seconds: How long a connection may take.
+        request_timeout_seconds: How long nothing may arrive.
+        attempts: How often a request is tried before the store counts as away.
+    """
+
+    url: str | None = None
+    endpoint: str | None = Field(default=None, repr=False)
+    region: str | None = Field(default=None, min_length=1)
+    connect_timeout_seconds: float = Field(default=5.0, gt=0, le=300)
+    request_timeout_seconds: float = Field(default=30.0, gt=0, le=3600)
+    attempts: int = Field(default=3, ge=1, le=20)
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_place(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(_BUCKET_AND_PREFIX, url):
+            raise ValueError("want s3://bucket or s3://bucket/prefix, without credentials and without ..")
+        return url.rstrip("/") if url else url
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_an_address(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and not re.fullmatch(_ENDPOINT, endpoint):
+            raise ValueError("want http(s)://host or http(s)://host:port, without credentials and path")
+        return endpoint.rstrip("/") if endpoint else endpoint
+
+    @model_validator(mode="after")
+    def _of_a_store(self) -> StorageSettings:
+        if self.url is None and (self.endpoint or self.region):
+            raise ValueError("url: is missing; without it, nothing is kept in a store")
         return self
 
 

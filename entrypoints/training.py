@@ -12,14 +12,17 @@ is to log exactly one model to the MLflow run named in ``MLFLOW_RUN_ID``, and to
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..adapters.object_store import Connection, download, is_stored
 from ..ports.errors import ConfigurationError, MissingExtra, Permanent, Problem
 from .logs import only_errors
 from .training_requirements import pinned_requirements
@@ -32,6 +35,7 @@ JOB_ID = "AUTORETRAIN_JOB_ID"
 ATTEMPT = "AUTORETRAIN_ATTEMPT"
 TRAINING_CONFIG = "AUTORETRAIN_TRAINING_CONFIG"
 DATA = "AUTORETRAIN_DATA"
+DATA_SHA256 = "AUTORETRAIN_DATA_SHA256"
 LABEL = "AUTORETRAIN_LABEL"
 TIME = "AUTORETRAIN_TIME"
 FEATURES = "AUTORETRAIN_FEATURES"
@@ -44,7 +48,7 @@ _MEANING = {
     JOB_ID: "id of the job",
     ATTEMPT: "number of the attempt, from 1",
     TRAINING_CONFIG: "training configuration, a JSON object",
-    DATA: "path of the training rows, a Parquet file",
+    DATA: "path or s3:// address of the training rows, a Parquet file",
     LABEL: "name of the label column",
     TIME: "name of the time column",
     FEATURES: "names of the feature columns, a JSON list",
@@ -85,7 +89,8 @@ class TrainingJob:
         job_id: The job.
         attempt: Number of the attempt, from 1.
         config: Training configuration, as it was given when the job was started.
-        data_path: Parquet file with the training rows: time, features and label, in time order.
+        data_path: Parquet file with the training rows: time, features and label, in time order. Where they
+            lie in object storage it is a copy, which is there for as long as the block lasts.
         label: Name of the label column.
         time: Name of the time column.
         features: Names of the feature columns.
@@ -93,6 +98,8 @@ class TrainingJob:
         run_id: The MLflow run to log to.
         checkpoints: Directory that all attempts of the job share, to go on from after an interruption; it is
             there, and empty at first. ``None`` where the controller has none.
+        data_uri: Where the rows are: a path, or the address of an object.
+        data_sha256: Digest of their file (hex); empty where it is not known.
     """
 
     model_name: str
@@ -106,6 +113,8 @@ class TrainingJob:
     tracking_uri: str
     run_id: str
     checkpoints: Path | None = None
+    data_uri: str = ""
+    data_sha256: str = ""
 
     def frame(self) -> pd.DataFrame:
         """Read all training rows, with time and label, in time order.
@@ -185,7 +194,9 @@ def training_job() -> Iterator[TrainingJob]:
     Raises:
         ConfigurationError: The process was not started as a training command; names every variable that is
             missing or malformed.
-        MissingExtra: MLflow is not installed.
+        MissingExtra: MLflow is not installed, or pyarrow for rows in object storage.
+        Temporary: The object store cannot be reached.
+        Permanent: The rows are gone, or no longer have their digest.
     """
     job = read_job(os.environ)
     if job.checkpoints is not None:
@@ -195,8 +206,45 @@ def training_job() -> Iterator[TrainingJob]:
     except ImportError as error:
         raise MissingExtra("mlflow", "mlflow") from error
     mlflow.set_tracking_uri(job.tracking_uri)
-    with mlflow.start_run(run_id=job.run_id):
+    with mlflow.start_run(run_id=job.run_id), rows_at_hand(job) as ready:
+        yield ready
+
+
+@contextmanager
+def rows_at_hand(job: TrainingJob) -> Iterator[TrainingJob]:
+    """Bring rows from object storage, by the AWS environment alone, and see that they are those meant.
+
+    Args:
+        job: The job, as its environment tells it.
+
+    Yields:
+        The job with rows on this machine's disk; a copy is removed at the end.
+
+    Raises:
+        MissingExtra: pyarrow is not installed, and the rows lie in object storage.
+        Temporary: The object store cannot be reached.
+        Permanent: The rows are gone, cannot be read, or do not have the digest that the job names.
+    """
+    if not is_stored(job.data_uri):
+        if job.data_sha256 and _digest(job.data_path) != job.data_sha256:
+            raise Permanent(
+                f"{job.data_path} is damaged: it no longer has the digest {job.data_sha256[:12]}…"
+            )
         yield job
+        return
+    connection = Connection()
+    with tempfile.TemporaryDirectory(prefix="autoretrain-") as folder:
+        copy = Path(folder) / "rows.parquet"
+        download(connection.file_system(), job.data_uri, copy, job.data_sha256, connection.place)
+        yield replace(job, data_path=copy)
+
+
+def _digest(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise Permanent(f"the training rows {file} cannot be read: {error.strerror}") from error
 
 
 def read_job(environment: Mapping[str, str]) -> TrainingJob:
@@ -233,6 +281,8 @@ def read_job(environment: Mapping[str, str]) -> TrainingJob:
         tracking_uri=environment[TRACKING_URI],
         run_id=environment[RUN_ID],
         checkpoints=Path(environment[CHECKPOINTS]) if environment.get(CHECKPOINTS) else None,
+        data_uri=environment[DATA],
+        data_sha256=environment.get(DATA_SHA256, ""),
     )
 
 

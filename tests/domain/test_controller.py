@@ -123,7 +123,8 @@ class TestALife:
         assert run.key == f"{draft.data['job_id']}/train/1"
         assert run.command == ("train",)
         environment = dict(run.environment)
-        assert environment.pop("AUTORETRAIN_DATA").startswith("memory:")
+        data = environment.pop("AUTORETRAIN_DATA")
+        assert data == f"memory:{environment.pop('AUTORETRAIN_DATA_SHA256')}"
         assert environment == {
             "MEMORY_RUN_ID": draft.data["job_id"],
             "AUTORETRAIN_MODEL_NAME": "m",
