@@ -226,6 +226,15 @@ def test_only_whole_periods_within_the_window_count(server: CloudWatchServer) ->
     assert (call["StartTime"], call["EndTime"]) == (START + STEP, START + 3 * STEP)
 
 
+def test_a_point_that_reaches_beyond_the_window_does_not_count(server: CloudWatchServer) -> None:
+    """A server that does not begin its periods where we do."""
+    half = STEP / 2
+    shifted = [(at + half, value) for at, value in points(*[0.9] * 9, 0.1)]
+    got = read(server, answer(result(0, shifted)))
+    assert got.value == pytest.approx(0.9)
+    assert got.points == 9
+
+
 def test_a_window_without_a_whole_period_is_unknown_and_asks_nothing(server: CloudWatchServer) -> None:
     short = TimeWindow(START + timedelta(seconds=1), START + STEP)
     (got,) = source_at(server.url).read([replace(query("heat", 0, 1), window=short)])
@@ -632,15 +641,28 @@ def use_profile(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         monkeypatch.delenv(variable)
 
 
-def test_a_role_that_may_not_be_taken_is_not_blamed_on_cloudwatch(
-    server: CloudWatchServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "config").write_text(
+def role(directory: Path, sts: str) -> None:
+    """A profile whose credentials are those of a role, given by this server."""
+    (directory / "config").write_text(
         "[profile base]\naws_access_key_id = AKIAI44QH8DHBEXAMPLE\n"
         f"aws_secret_access_key = {SECRET}\nservices = here\n"
         f"[profile plant]\nrole_arn = {ARN}\nsource_profile = base\nregion = eu-central-1\nservices = here\n"
-        f"[services here]\nsts =\n  endpoint_url = {server.url}\n"
+        f"[services here]\nsts =\n  endpoint_url = {sts}\n"
     )
+
+
+def test_credentials_of_a_role(moto: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    putter(moto, "OfARole")("of-a-role", [0.9])
+    role(tmp_path, moto)
+    use_profile(monkeypatch, "plant")
+    (got,) = source_at(moto, namespace="OfARole").read([query("of-a-role", 0, 10)])
+    assert got.value == pytest.approx(0.9)
+
+
+def test_a_role_that_may_not_be_taken_is_not_blamed_on_cloudwatch(
+    server: CloudWatchServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    role(tmp_path, server.url)
     use_profile(monkeypatch, "plant")
     body = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>"
     server.replies = [Reply(403, body.encode())]
