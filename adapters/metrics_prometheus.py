@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -16,6 +15,7 @@ from ..ports.errors import Permanent, Temporary
 from ..ports.metrics import MetricQuery, MetricWindow
 from .bounded_http import DamagedBody, Unpacked, Wire
 from .retry_after import retry_after
+from .window_means import counted_mean, plain_mean
 
 if TYPE_CHECKING:
     import httpx
@@ -342,41 +342,11 @@ def _window(
     if not points:
         return _unknown(query, "Prometheus has no sample in the window", empty=True)
     if counts is None:
-        return _mean(query, [(at, value, 1.0) for at, value in points], rows=None)
+        return plain_mean(query, points)
     weights = counts.get(query.model, "Prometheus has no count for this model")
     if isinstance(weights, str):
         return _unknown(query, f"count of labelled predictions: {weights}")
-    return _weighted(query, points, dict(weights))
-
-
-def _weighted(query: MetricQuery, points: Points, weights: Mapping[float, float]) -> MetricWindow:
-    joined = [(at, value, weights.get(at, math.nan)) for at, value in points]
-    counted = [point for point in joined if point[2] != 0]
-    if not counted:
-        return MetricWindow(query, None, "no labelled predictions in the window: all counts are 0", rows=0)
-    rows = math.fsum(weight for _, _, weight in counted if 0 < weight < math.inf)
-    return _mean(query, counted, rows=round(rows))
-
-
-def _mean(query: MetricQuery, points: list[tuple[float, float, float]], rows: int | None) -> MetricWindow:
-    usable = [point for point in points if math.isfinite(point[1]) and 0 < point[2] < math.inf]
-    lost = len(points) - len(usable)
-    last_at = datetime.fromtimestamp(max(at for at, _, _ in usable), UTC) if usable else None
-    value, reason = _weighted_mean(usable), ""
-    if lost > len(usable):
-        value, reason = None, f"{lost} of {len(points)} points are not finite or have no count"
-    elif value is None:
-        reason = "the mean is not finite"
-    return MetricWindow(query, value, reason, points=len(usable), rows=rows, last_at=last_at)
-
-
-def _weighted_mean(points: Sequence[tuple[float, float, float]]) -> float | None:
-    try:
-        total = math.fsum(weight for _, _, weight in points)
-        mean = math.fsum(value * weight for _, value, weight in points) / total
-    except (OverflowError, ValueError, ZeroDivisionError):
-        return None
-    return mean if math.isfinite(mean) else None
+    return counted_mean(query, points, dict(weights))
 
 
 def _unknown(query: MetricQuery, reason: str, *, empty: bool = False) -> MetricWindow:

@@ -19,6 +19,7 @@ from autoretrain.domain.config import TriggerConfig
 from autoretrain.domain.limits import Limit
 from autoretrain.domain.spec import PromotionSpec, TrainingSpec
 from autoretrain.entrypoints.settings import Secrets, Settings
+from autoretrain.entrypoints.settings_cloudwatch import CloudWatchQuerySettings, CloudWatchSettings
 from autoretrain.entrypoints.settings_kubernetes import (
     KubernetesSettings,
     NodeSettings,
@@ -57,6 +58,8 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         AdapterSettings,
         PrometheusSettings,
         PrometheusQuerySettings,
+        CloudWatchSettings,
+        CloudWatchQuerySettings,
         MlflowSettings,
         ComputeSettings,
         KubernetesSettings,

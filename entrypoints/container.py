@@ -200,6 +200,22 @@ def _prometheus(settings: Settings, secrets: Secrets) -> MetricSource:
         raise ConfigurationError([Problem("AUTORETRAIN_PROMETHEUS_TOKEN", "", str(error))]) from None
 
 
+def _cloudwatch(settings: Settings) -> MetricSource:
+    from ..adapters.metrics_cloudwatch import CloudWatchMetrics
+
+    cloudwatch = settings.cloudwatch
+    return CloudWatchMetrics(
+        cloudwatch.namespace or "",  # checked with the settings
+        {name: one.query() for name, one in cloudwatch.queries.items()},
+        region=cloudwatch.region,
+        endpoint_url=cloudwatch.endpoint_url,
+        model_dimension=cloudwatch.model_dimension,
+        dimensions=cloudwatch.dimensions,
+        period_seconds=cloudwatch.period_seconds,
+        timeout=cloudwatch.timeout_seconds,
+    )
+
+
 def _evidently(settings: Settings, compute: Any, store: ObjectStore | None) -> DriftDetector:
     from ..adapters.drift_evidently import EvidentlyDrift
 
@@ -286,6 +302,7 @@ class Container(containers.DeclarativeContainer):
         providers.Callable(lambda settings: settings.adapters.metrics, settings),
         rescoring=providers.Singleton(_rescoring, settings, data, predictor, scorer),
         prometheus=providers.Singleton(_prometheus, settings, secrets),
+        cloudwatch=providers.Singleton(_cloudwatch, settings),
     )
     drift = providers.Selector(
         providers.Callable(lambda settings: settings.adapters.drift, settings),

@@ -125,6 +125,7 @@ def _extras(settings: Settings) -> Iterator[Finding]:
     needed += [("cryptography", "anchor")] if settings.audit.keeper != "none" else []
     needed += [("slack_sdk", "slack")] if settings.adapters.notifier == "slack" else []
     needed += [("pyarrow", "storage")] if settings.storage.url else []
+    needed += [("boto3", "cloudwatch")] if settings.adapters.metrics == "cloudwatch" else []
     needed += [("psycopg", "postgres")] if settings.ledger.store == "postgres" else []
     needed += [("kubernetes", "kubernetes")] if settings.adapters.compute == "kubernetes" else []
     needed = list(dict(needed).items())  # one library may serve several
@@ -250,10 +251,14 @@ def _metrics(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
     queries = [MetricQuery(model, spec.metric, window[model]) for model, spec in models.items()]
     answers = pipeline.ports.metrics.read(queries)
     yield _ok("metrics", f"{source} answers")
+    tells_apart = {
+        "prometheus": "the label of the model",
+        "cloudwatch": "namespace, region and all dimensions",
+    }
     for answer in answers:
         if answer.value is None:
             where, metric = f"models.{answer.query.model}.metric", answer.query.metric
-            fix = f"check prometheus.queries.{metric} and the label of the model"
+            fix = f"check {source}.queries.{metric} and {tells_apart[source]}"
             yield Finding(where, "warning", f"{metric} is unknown: {answer.reason}", fix)
 
 

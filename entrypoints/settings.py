@@ -20,6 +20,7 @@ from ..adapters.mlflow_client import sqlite_file
 from ..domain.limits import LimitSettings
 from ..ports.credentials import without_credentials
 from ..ports.errors import ConfigurationError, Problem
+from .settings_cloudwatch import CloudWatchSettings
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
 from .settings_kubernetes import KubernetesSettings
 from .settings_sections import (
@@ -49,6 +50,7 @@ class Settings(Section):
         storage: Where snapshots and predictions are kept.
         adapters: Which technology stands behind which port.
         prometheus: Live metrics.
+        cloudwatch: Live metrics, too.
         mlflow: Registry and tracking.
         compute: Local runs.
         kubernetes: Runs as Jobs of a cluster.
@@ -66,6 +68,7 @@ class Settings(Section):
     storage: StorageSettings = Field(default_factory=StorageSettings)
     adapters: AdapterSettings = Field(default_factory=AdapterSettings)
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
+    cloudwatch: CloudWatchSettings = Field(default_factory=CloudWatchSettings)
     mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
     compute: ComputeSettings = Field(default_factory=ComputeSettings)
     kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
@@ -78,12 +81,17 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _queries(self) -> Settings:
-        if self.adapters.metrics == "prometheus":
-            asked = {spec.metric for spec in self.models.values()}
-            missing = sorted(asked - set(self.prometheus.queries))
-            if missing:
-                fix = "write the PromQL of this metric"
-                raise ValueError("; ".join(f"prometheus.queries.{metric}: {fix}" for metric in missing))
+        source = self.adapters.metrics
+        if source == "rescoring":
+            return self
+        asked = {spec.metric for spec in self.models.values()}
+        fix = {"prometheus": "write the PromQL of this metric", "cloudwatch": "say how CloudWatch names it"}
+        missing = sorted(asked - set(getattr(self, source).queries))
+        wrong = [f"{source}.queries.{metric}: {fix[source]}" for metric in missing]
+        if source == "cloudwatch" and self.cloudwatch.namespace is None:
+            wrong.append("cloudwatch.namespace: name the namespace of your metrics")
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return self
 
     @model_validator(mode="after")

@@ -68,13 +68,13 @@ class AdapterSettings(Section):
 
     Attributes:
         metrics: Where live metrics come from: ``rescoring`` predicts recent labelled rows again,
-            ``prometheus`` asks a server.
+            ``prometheus`` asks a server, ``cloudwatch`` asks AWS.
         drift: What compares recent rows with those the champion was trained on.
         notifier: Where notices for people go.
         compute: Where training and predictions run: as processes of this machine, or as Jobs of a cluster.
     """
 
-    metrics: Literal["rescoring", "prometheus"] = "rescoring"
+    metrics: Literal["rescoring", "prometheus", "cloudwatch"] = "rescoring"
     drift: Literal["evidently"] = "evidently"
     notifier: Literal["log", "slack"] = "log"
     compute: Literal["subprocess", "kubernetes"] = "subprocess"

@@ -81,7 +81,9 @@ def test_everything_that_is_wrong_is_reported_at_once(tmp_path: Path) -> None:
     ]
     assert found["colour"] == "colour: there is no such setting; check its spelling"
     assert found["models.boiler.data.time"] == "models.boiler.data.time: is missing; it must be set"
-    assert "'graphite': input should be 'rescoring' or 'prometheus'" in found["adapters.metrics"]
+    assert (
+        "'graphite': input should be 'rescoring', 'prometheus' or 'cloudwatch'" in found["adapters.metrics"]
+    )
 
 
 @pytest.mark.parametrize("expression", ["every sunday", "0 0 * *", "61 0 * * *", "", "0 0 31 2 *"])
@@ -137,6 +139,40 @@ def test_prometheus_without_its_queries(tmp_path: Path) -> None:
     kiln = MODEL.replace("boiler", "kiln") + 'metric = "f1"\n'
     found = problems(tmp_path, 'adapters.metrics = "prometheus"\n' + MODEL + kiln)
     assert sorted(found) == ["prometheus.queries.accuracy", "prometheus.queries.f1"]
+
+
+CLOUDWATCH = 'adapters.metrics = "cloudwatch"\ncloudwatch.queries.accuracy.metric = "Right"\n'
+
+
+def test_cloudwatch_without_its_queries_and_namespace(tmp_path: Path) -> None:
+    kiln = MODEL.replace("boiler", "kiln") + 'metric = "f1"\n'
+    found = problems(tmp_path, CLOUDWATCH + MODEL + kiln)
+    assert sorted(found) == ["cloudwatch.namespace", "cloudwatch.queries.f1"]
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "says"),
+    [
+        ("namespace", '":models"', "no colon first"),
+        ("region", '"EU West"', "is no name of a region, as eu-central-1 is one"),
+        ("endpoint_url", '"monitoring.example"', "starts with http:// or https://"),
+        ("endpoint_url", '"https://ann:sesame@monitoring.example"', "holds no user"),
+        ("period_seconds", "90", "multiple of 60"),
+        ("period_seconds", "0", "greater than or equal to 60"),
+        ("timeout_seconds", "nan", "finite"),
+        ("model_dimension", '""', "1 to 255 characters"),
+        ("dimensions", '{ model = "boiler" }', "is the model's, so leave it out"),
+        ("dimensions.stage", '"ä"', "1 to 1024 characters of ASCII"),
+        ("queries.accuracy.statistic", '"Mean"', "is no statistic of CloudWatch, which are Average"),
+        ("queries.accuracy.count_statistic", '"p100.x"', "is no statistic of CloudWatch"),
+        ("queries.accuracy.count_metric", '"Zählung"', "255 characters of ASCII"),
+        ("queries.accuracy.count", '"Labelled"', "there is no such setting"),
+    ],
+)
+def test_what_cloudwatch_cannot_be_asked(tmp_path: Path, where: str, value: str, says: str) -> None:
+    found = problems(tmp_path, f"{CLOUDWATCH}cloudwatch.{where} = {value}\n{MODEL}")
+    assert says in found[f"cloudwatch.{where}"]
+    assert "sesame" not in "".join(found.values())
 
 
 def test_a_server_that_has_no_address_of_http(tmp_path: Path) -> None:

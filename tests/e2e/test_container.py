@@ -14,6 +14,7 @@ from autoretrain.adapters import (
     data_duckdb,
     drift_evidently,
     ledger_sqlite,
+    metrics_cloudwatch,
     metrics_prometheus,
     metrics_rescoring,
     notifier_log,
@@ -55,6 +56,7 @@ CHOICES: dict[str, dict[str, type[Any]]] = {
     "metrics": {
         "rescoring": metrics_rescoring.RescoringMetrics,
         "prometheus": metrics_prometheus.PrometheusMetrics,
+        "cloudwatch": metrics_cloudwatch.CloudWatchMetrics,
     },
     "drift": {"evidently": drift_evidently.EvidentlyDrift},
     "notifier": {"log": notifier_log.LogNotifier, "slack": notifier_slack.SlackNotifier},
@@ -78,6 +80,7 @@ def settings(directory: Path, **adapters: str) -> Settings:
             "kubernetes": {"kubeconfig": "kubeconfig", "image": "heat:1"},
             "mlflow": {"tracking_uri": "http://127.0.0.1:1"},
             "prometheus": {"queries": {"accuracy": {"expression": "accuracy"}}},
+            "cloudwatch": {"namespace": "Models", "queries": {"accuracy": {"metric": "Accuracy"}}},
             "models": {"boiler": {"training": {"command": ["true"]}}},
         },
         directory,

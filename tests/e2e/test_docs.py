@@ -79,7 +79,7 @@ def test_every_secret_is_on_the_page() -> None:
 
 def test_the_settings_that_the_page_shows_can_be_used() -> None:
     blocks = re.findall(r"```toml\n(.*?)```", SETTINGS_PAGE, flags=re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     values: dict[str, typing.Any] = {}
     for block in map(tomllib.loads, blocks):
         values = _joined(values, block)
@@ -87,12 +87,14 @@ def test_the_settings_that_the_page_shows_can_be_used() -> None:
     model = settings.models["boiler"]
     assert (model.cooldown_hours, model.trigger.performance_metric_threshold) == (12, 0.9)
     assert settings.ledger.store == "postgres"
+    assert settings.cloudwatch.queries["accuracy"].query().count == ("Right", "SampleCount")
     assert "$models" in settings.prometheus.queries["accuracy"].expression
 
 
 def _joined(one: dict[str, typing.Any], other: dict[str, typing.Any]) -> dict[str, typing.Any]:
-    """Two files as one, table by table."""
-    both = {name: _joined(one[name], other[name]) for name in one.keys() & other.keys()}
+    """Two files as one, table by table; a choice that both make is the later one's."""
+    shared = [name for name in one.keys() & other.keys() if isinstance(one[name], dict)]
+    both = {name: _joined(one[name], other[name]) for name in shared}
     return {**one, **other, **both}
 
 

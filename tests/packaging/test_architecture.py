@@ -12,6 +12,7 @@ from services import ROOT
 HEAVY = frozenset(
     {
         "boto3",
+        "botocore",
         "cryptography",
         "duckdb",
         "evidently",
