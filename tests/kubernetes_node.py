@@ -80,7 +80,7 @@ class Node:
         self._claims = dict(claims or {})
         self._pods: dict[str, _Running] = {}
         self._client = server.client()
-        self._stopped, self._dead = threading.Event(), False
+        self._stopped = threading.Event()
         self._threads = [
             threading.Thread(target=partial(self._loop, self._turn, _POLL_SECONDS), daemon=True),
             threading.Thread(target=partial(self._loop, self._beat, _BEAT_SECONDS), daemon=True),
@@ -98,7 +98,8 @@ class Node:
 
     def kill(self) -> None:
         """Take the node away, with all that runs on it; it says nothing any more."""
-        self._dead = True
+        if self._stopped.is_set():
+            return
         self._stopped.set()
         for thread in self._threads:
             thread.join(10)

@@ -126,6 +126,22 @@ class TestWhatAClusterDoes:
         assert status.state is RunState.LOST
         assert status.reason.startswith("its pod was taken from its node")
 
+    @pytest.mark.slow
+    def test_a_node_that_dies_takes_its_runs_with_it(
+        self, make: Make, cluster: KubernetesServer, tmp_path: Path
+    ) -> None:
+        patch = {"spec": {"terminationGracePeriodSeconds": 1}}
+        dying = (Nodes("dying", {"pool": "dying"}),)
+        compute = make(replace(TEMPLATE, nodes=dying, node_lost_seconds=2, pod_patch=patch))
+        with Node(cluster, tmp_path, "node-2", {"pool": "dying"}) as node:
+            compute.submit(program("left-behind", SLEEP))
+            until(compute, "left-behind", RunState.RUNNING)
+            node.kill()
+            status = until(compute, "left-behind", *ENDED, seconds=90)
+        assert status.state is RunState.LOST
+        assert "does not answer" in status.reason or "taken from its node" in status.reason
+        assert make().observe("left-behind").state is RunState.LOST
+
     def test_what_cannot_start_fails_in_the_words_of_the_cluster(self, make: Make) -> None:
         missing = make(replace(TEMPLATE, image="missing:1"), pending_seconds=3)
         missing.submit(program("no-image", SLEEP))
