@@ -81,6 +81,23 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _labels(self) -> Settings:
+        """Two models of one label would be given each other's values."""
+        labels = self.prometheus.labels
+        wrong = [
+            f"prometheus.labels.{name}: there is no such model" for name in labels if name not in self.models
+        ]
+        of: dict[str, str] = {}
+        for name in self.models:
+            other = of.setdefault(labels.get(name, name), name)
+            if other != name:
+                mapped, kept = (name, other) if name in labels else (other, name)
+                wrong.append(f"prometheus.labels.{mapped}: is the label of {kept}, too, so give it its own")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    @model_validator(mode="after")
     def _limits(self) -> Settings:
         groups = {spec.group for spec in self.models.values() if spec.group is not None}
         unused = [
@@ -155,6 +172,8 @@ class Secrets(BaseSettings):
     Attributes:
         slack_webhook_url: Incoming webhook of the Slack channel.
         prometheus_token: Bearer token for Prometheus.
+        prometheus_password: Password of ``prometheus.user``.
+        prometheus_headers: Secret headers for Prometheus: ``Name: value``, one a line.
         ledger_dsn: Connection string of PostgreSQL; what it names wins over ``ledger.dsn``, so that
             ``password=…`` is enough.
         audit_key: Private key that signs the anchors of the ledger, in PEM.
@@ -164,6 +183,8 @@ class Secrets(BaseSettings):
 
     slack_webhook_url: SecretStr | None = None
     prometheus_token: SecretStr | None = None
+    prometheus_password: SecretStr | None = None
+    prometheus_headers: SecretStr | None = None
     ledger_dsn: SecretStr | None = None
     audit_key: SecretStr | None = None
 

@@ -73,7 +73,7 @@ def test_every_secret_is_on_the_page() -> None:
 
 def test_the_settings_that_the_page_shows_can_be_used() -> None:
     blocks = re.findall(r"```toml\n(.*?)```", SETTINGS_PAGE, flags=re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 6
     values: dict[str, typing.Any] = {}
     for block in map(tomllib.loads, blocks):
         values = _joined(values, block)
@@ -82,11 +82,19 @@ def test_the_settings_that_the_page_shows_can_be_used() -> None:
     assert (model.cooldown_hours, model.trigger.performance_metric_threshold) == (12, 0.9)
     assert settings.ledger.store == "postgres"
     assert "$models" in settings.prometheus.queries["accuracy"].expression
+    assert (settings.prometheus.user, settings.prometheus.labels) == (
+        "autoretrain",
+        {"boiler": "boiler-prod-eu"},
+    )
 
 
 def _joined(one: dict[str, typing.Any], other: dict[str, typing.Any]) -> dict[str, typing.Any]:
-    """Two files as one, table by table."""
-    both = {name: _joined(one[name], other[name]) for name in one.keys() & other.keys()}
+    """Two files as one, table by table; the second says what both say."""
+    both = {
+        name: _joined(one[name], other[name])
+        for name in one.keys() & other.keys()
+        if isinstance(one[name], dict)
+    }
     return {**one, **other, **both}
 
 
