@@ -32,6 +32,7 @@ from autoretrain.entrypoints.settings_sections import (
     PredictionSettings,
     PrometheusQuerySettings,
     PrometheusSettings,
+    TelemetrySettings,
 )
 
 PAGE = Path(__file__).resolve().parent / "settings.md"
@@ -56,6 +57,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         Limit,
         AuditSettings,
         LoggingSettings,
+        TelemetrySettings,
         Secrets,
     )
 }

@@ -33,6 +33,7 @@ from .settings_sections import (
     PredictionSettings,
     PrometheusSettings,
     Section,
+    TelemetrySettings,
 )
 from .stores import Store, store_of
 
@@ -53,6 +54,7 @@ class Settings(Section):
         limits: What holds across models, for all controllers together.
         audit: Signed anchors of the ledger.
         logging: The log.
+        telemetry: Where metrics are left that nobody can scrape.
         models: The fleet, by name.
     """
 
@@ -68,6 +70,7 @@ class Settings(Section):
     limits: LimitSettings = Field(default_factory=LimitSettings)
     audit: AuditSettings = Field(default_factory=AuditSettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
     models: dict[str, ModelSettings] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -299,3 +299,23 @@ class LoggingSettings(Section):
 
     format: Literal["console", "json"] = "console"
     level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class TelemetrySettings(Section):
+    """Metrics of commands that end before anybody scrapes them: ``run --once`` and ``run --until-idle``.
+
+    Attributes:
+        pushgateway: Address of a Prometheus Pushgateway; ``None`` pushes nothing.
+        push_job: Label ``job`` of what is pushed; ``instance`` is the name of the host.
+        push_timeout_seconds: How long a push may take; what fails is a warning in the log.
+    """
+
+    pushgateway: str | None = Field(default=None, pattern="^https?://[^/]", repr=False)
+    push_job: str = Field(default="autoretrain", min_length=1)
+    push_timeout_seconds: float = Field(default=5.0, gt=0, le=60.0)
+
+    @model_validator(mode="after")
+    def _without_password(self) -> TelemetrySettings:
+        if self.pushgateway is not None and "@" in urlsplit(self.pushgateway).netloc:
+            raise ValueError("pushgateway: holds a user or password, which is not sent, so remove it")
+        return self
