@@ -120,7 +120,7 @@ class TestPrometheusTelemetry(TelemetryContract):
         page = telemetry.page(SCRAPER)[1].decode()
         found = {
             (sample.name, sample.labels.get("le")): sample.exemplar.labels
-            for family in open_metrics_families(page)
+            for family in open_metrics_families(page)  # type: ignore[no-untyped-call]
             for sample in family.samples
             if sample.exemplar
         }
