@@ -6,18 +6,20 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from ..ports.credentials import without_credentials
 from ..ports.errors import Permanent, Temporary
 from ..ports.metrics import MetricQuery, MetricWindow
 from .bounded_http import DamagedBody, Unpacked, Wire
+from .prometheus_access import address, checked_headers, distrust, parameters_of
 from .retry_after import retry_after
 from .window_means import counted_mean, plain_mean
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 _MAX_POINTS = 10_990
@@ -26,8 +28,10 @@ _MAX_POINTS = 10_990
 _BYTES_PER_POINT = 40
 """Upper estimate of ``[1700000000,"0.9123456789012345"],`` in an answer; sizes the batches of models."""
 
-_MAX_MODELS = 1000
-"""Models in one request: keeps the regular expression in the query within reason."""
+_LONGEST_QUERY = 16_000
+"""Bytes; VictoriaMetrics takes no longer one than 16 KiB (``-search.maxQueryLen``), others take more."""
+
+_ANY_MODEL = ".+"
 
 _TRY_LATER = {408, 425, 429}
 """Refusals below 500 that mean "not now"."""
@@ -57,9 +61,12 @@ class PrometheusQuery:
 class PrometheusMetrics:
     """Means over windows, from range queries.
 
-    Many models share one request a metric, whatever their windows: the union of the windows is asked for,
-    and each model's own window is cut out of the answer. (A fleet whose answer would not fit ``max_bytes``
-    is asked for in several requests.)
+    However many models there are, a metric is one request (and one more for its count), whatever the
+    windows: the union of the windows is asked for, and each model's own is cut out of the answer. Where the
+    names would make the query longer than servers take, ``$models`` becomes ``.+``: the series of all models
+    come back, and those nobody asked for are left out. Two things make it more requests: an answer that is
+    expected not to fit ``max_bytes`` (models times points), and a server where so many other models have a
+    series that the answer to ``.+`` did not fit; models are then asked for by their names, in parts.
 
     A point is the value that Prometheus gives at one step; ``points`` counts the usable ones and
     ``last_at`` is the time of the last one, which may lie up to Prometheus' look-back (5 minutes) after
@@ -67,21 +74,27 @@ class PrometheusMetrics:
     where a ``count`` is given; when more than half of a window's points are such, the answer is unknown. A
     point whose count is 0 stands for no predictions and is left out silently, whatever its value.
 
-    An answer that carries warnings may be partial, and is unknown. Redirects are not followed, so that
-    nobody else is sent the credentials.
+    An answer that carries warnings, or calls itself partial, is unknown; Thanos and VictoriaMetrics are told
+    to refuse rather than to answer in part. Redirects are not followed, so that nobody else is sent the
+    credentials.
 
     Args:
         url: Address of the server, with path prefix if any; may hold ``user:password@``, which is used for
             basic authentication and never shown.
         queries: How each metric is asked for, by its name.
         model_label: Label that holds the model's name.
+        labels: Value of that label, by model, where it is not the model's name.
         step_seconds: Distance between two points in seconds; raised for a range of more than 11,000 points.
         timeout: Seconds for one request, from connecting to the last byte.
         headers: Sent with every request (``Authorization``, ``X-Scope-OrgID``); never shown.
+        auth: User and password of basic authentication; never shown.
+        parameters: Sent with every query (``dedup`` of Thanos, ``extra_label`` of VictoriaMetrics).
+        tls: What a TLS connection trusts, from ``tls_context``; ``None`` trusts what httpx does.
         max_bytes: An answer larger than this is not read to its end; its models are unknown.
 
     Raises:
-        ValueError: A number is not positive, the address is not one of HTTP, or a header cannot be sent.
+        ValueError: A number is not positive, the address is not one of HTTP, a header cannot be sent, a
+            parameter would change the query, or two models have one label.
     """
 
     def __init__(
@@ -90,20 +103,31 @@ class PrometheusMetrics:
         queries: Mapping[str, PrometheusQuery],
         *,
         model_label: str = "model",
+        labels: Mapping[str, str] | None = None,
         step_seconds: float = 300,
         timeout: float = 10,
         headers: Mapping[str, str] | None = None,
-        max_bytes: int = 20_000_000,
+        auth: tuple[str, str] | None = None,
+        parameters: Mapping[str, str | Sequence[str]] | None = None,
+        tls: ssl.SSLContext | None = None,
+        max_bytes: int = 64_000_000,
     ) -> None:
         if min(step_seconds, timeout, max_bytes) <= 0:
             raise ValueError("step_seconds, timeout and max_bytes must be above 0")
-        self._server, self._auth = _address(url)
+        self._server, in_address = address(url)
+        self._auth = auth or in_address
         self._queries = dict(queries)
         self._label = model_label
+        self._labels = dict(labels or {})
+        if len(set(self._labels.values())) < len(self._labels):
+            raise ValueError("two models have one label, and would be given each other's values")
         self._step = step_seconds
         self._timeout = timeout
-        self._headers = _checked(headers or {})
+        self._headers = checked_headers(headers or {})
+        self._parameters = parameters_of(parameters or {})
+        self._tls = tls
         self._max_bytes = max_bytes
+        self._crowded: set[str] = set()
 
     def read(self, queries: Sequence[MetricQuery]) -> Sequence[MetricWindow]:
         """Answer every query; see ``MetricSource.read``.
@@ -122,7 +146,8 @@ class PrometheusMetrics:
         answered = False
         wire = Wire()
         headers = {"Accept-Encoding": "gzip", **self._headers}
-        with httpx.Client(auth=self._auth, headers=headers, timeout=self._timeout) as client:
+        verify = self._tls if self._tls is not None else True
+        with httpx.Client(auth=self._auth, headers=headers, timeout=self._timeout, verify=verify) as client:
             for batch in self._batches([query for query in queries if query.metric in self._queries]):
                 try:
                     windows.update(self._answer(client, wire, batch))
@@ -146,32 +171,75 @@ class PrometheusMetrics:
         for query in queries:
             by_metric.setdefault(query.metric, []).append(query)
         for metric, members in by_metric.items():
-            grid = _grid(members, self._step)
-            fitting = int(self._max_bytes / (grid.points * _BYTES_PER_POINT))
-            models = sorted({query.model for query in members})
-            for names in _chunks(models, min(max(fitting, 1), _MAX_MODELS)):
-                chosen = set(names)
-                yield _Batch(self._queries[metric], names, grid, [q for q in members if q.model in chosen])
+            whole = _Batch(self._queries[metric], None, _grid(members, self._step), members)
+            if self._fits(whole, self._labels_of(members)) or not self._may_be_open(metric, whole):
+                yield from self._by_name(whole)
+                continue
+            yield whole
+            if metric in self._crowded:  # by now: the answer to all names was too large
+                yield from self._by_name(whole)
+
+    def _labels_of(self, queries: Sequence[MetricQuery]) -> list[str]:
+        return sorted({self._label_of(query) for query in queries})
+
+    def _label_of(self, query: MetricQuery) -> str:
+        return self._labels.get(query.model, query.model)
+
+    def _may_be_open(self, metric: str, whole: _Batch) -> bool:
+        """Whether one request without the names is worth trying."""
+        expressions = (whole.query.expression, whole.query.count or "$models")
+        named = all("$models" in expression for expression in expressions)
+        return (
+            named and metric not in self._crowded and self._room(whole) >= len(self._labels_of(whole.queries))
+        )
+
+    def _room(self, batch: _Batch) -> int:
+        """How many models an answer can hold."""
+        return max(int(self._max_bytes / (batch.grid.points * _BYTES_PER_POINT)), 1)
+
+    def _fits(self, batch: _Batch, labels: Sequence[str]) -> bool:
+        """Whether these models can be asked for by their names, in one request."""
+        longest = max(len(text.encode()) for text in batch.filled(labels))
+        return len(labels) <= self._room(batch) and longest <= _LONGEST_QUERY
+
+    def _by_name(self, whole: _Batch) -> Iterator[_Batch]:
+        """The same in as many parts as it takes, halved until each fits; one model always does."""
+        waiting: list[Sequence[str]] = [self._labels_of(whole.queries)]
+        while waiting:
+            labels = waiting.pop()
+            if len(labels) > 1 and not self._fits(whole, labels):
+                size = min(self._room(whole), -(-len(labels) // 2))
+                waiting += reversed(list(_chunks(labels, size)))
+                continue
+            chosen = set(labels)
+            yield replace(
+                whole, labels=labels, queries=[q for q in whole.queries if self._label_of(q) in chosen]
+            )
 
     def _answer(self, client: httpx.Client, wire: Wire, batch: _Batch) -> dict[MetricQuery, MetricWindow]:
-        count = batch.query.count
+        expression, *count = batch.filled(batch.labels)
         try:
-            values = self._ask(client, wire, batch.query.expression, batch)
-            counts = self._ask(client, wire, count, batch) if count else None
+            values = self._ask(client, wire, expression, batch.grid)
+            counts = self._ask(client, wire, count[0], batch.grid) if count else None
+        except _TooLarge as trouble:
+            if batch.labels is None:
+                self._crowded.add(batch.queries[0].metric)
+            return {query: _unknown(query, str(trouble)) for query in batch.queries}
         except _UnusableAnswer as trouble:
             return {query: _unknown(query, str(trouble)) for query in batch.queries}
-        return {query: _window(query, batch.grid, values, counts) for query in batch.queries}
+        return {
+            query: _window(query, self._label_of(query), batch.grid, values, counts)
+            for query in batch.queries
+        }
 
-    def _ask(
-        self, client: httpx.Client, wire: Wire, expression: str, batch: _Batch
-    ) -> dict[str, Points | str]:
-        """Points by model, or why a model has none; a model without any sample is absent."""
-        filled = expression.replace("$step", batch.grid.duration)
+    def _ask(self, client: httpx.Client, wire: Wire, expression: str, grid: _Grid) -> dict[str, Points | str]:
+        """Points by label, or why it has none; a label without any sample is absent."""
         form = {
-            "query": filled.replace("$models", _alternation(batch.models)),
-            "start": f"{batch.grid.start:.3f}",
-            "end": f"{batch.grid.end:.3f}",
-            "step": f"{batch.grid.step:.3f}",
+            **self._parameters,
+            "query": expression,
+            "start": f"{grid.start:.3f}",
+            "end": f"{grid.end:.3f}",
+            "step": f"{grid.step:.3f}",
         }
         status, headers, body = self._post(client, wire, form)
         if status != 200:
@@ -179,15 +247,15 @@ class PrometheusMetrics:
         return _series_by_model(_result(body), self._label)
 
     def _post(
-        self, client: httpx.Client, wire: Wire, form: Mapping[str, str]
+        self, client: httpx.Client, wire: Wire, form: Mapping[str, str | list[str]]
     ) -> tuple[int, Mapping[str, str], bytes]:
         import httpx
 
-        address, trace = f"{self._server}/api/v1/query_range", {"trace": wire.trace}
+        endpoint, trace = f"{self._server}/api/v1/query_range", {"trace": wire.trace}
         try:
             with (
                 wire.cut_after(self._timeout),
-                client.stream("POST", address, data=form, extensions=trace) as response,
+                client.stream("POST", endpoint, data=form, extensions=trace) as response,
             ):
                 body = self._body(response)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol):
@@ -199,6 +267,8 @@ class PrometheusMetrics:
         except (httpx.RequestError, ValueError) as error:  # h11 reads a length that no integer may have
             if wire.is_cut:
                 raise self._too_slow() from None
+            if why := distrust(error):
+                raise Permanent(f"Prometheus at {self._server} cannot be asked: {why}") from None
             raise Temporary(f"Prometheus at {self._server} cannot be reached: {error}") from None
         if wire.is_cut:  # what ends with its connection looks whole
             raise self._too_slow()
@@ -217,8 +287,8 @@ class PrometheusMetrics:
         unpacked.check_whole()
         return bytes(body)
 
-    def _too_large(self) -> _UnusableAnswer:
-        return _UnusableAnswer(f"the answer of Prometheus is larger than {self._max_bytes} bytes")
+    def _too_large(self) -> _TooLarge:
+        return _TooLarge(f"the answer of Prometheus is larger than {self._max_bytes} bytes")
 
     def _too_slow(self) -> Temporary:
         return Temporary(f"Prometheus at {self._server} did not answer within {self._timeout:g} s")
@@ -259,16 +329,26 @@ class _Grid:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Models asked for in one request."""
+    """Models asked for in one request; ``labels`` is ``None`` where it asks for whatever there is."""
 
     query: PrometheusQuery
-    models: Sequence[str]
+    labels: Sequence[str] | None
     grid: _Grid
     queries: Sequence[MetricQuery]
+
+    def filled(self, labels: Sequence[str] | None) -> list[str]:
+        """The expression, and that of the count if there is one, for these labels."""
+        pattern = _ANY_MODEL if labels is None else _alternation(labels)
+        given = [text for text in (self.query.expression, self.query.count) if text is not None]
+        return [text.replace("$step", self.grid.duration).replace("$models", pattern) for text in given]
 
 
 class _UnusableAnswer(Exception):
     """The server answered, and nothing can be made of it; the text is the reason."""
+
+
+class _TooLarge(_UnusableAnswer):
+    """The answer was not read to its end."""
 
 
 def _grid(queries: Sequence[MetricQuery], step: float) -> _Grid:
@@ -282,9 +362,9 @@ def _chunks(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     return (names[first : first + size] for first in range(0, len(names), size))
 
 
-def _alternation(models: Iterable[str]) -> str:
+def _alternation(labels: Iterable[str]) -> str:
     """Names as one regular expression, escaped for a PromQL string between double quotes."""
-    pattern = "|".join(re.escape(model) for model in models)
+    pattern = "|".join(map(re.escape, labels))
     return pattern.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
@@ -295,10 +375,13 @@ def _result(body: bytes) -> list[Any]:
         if answer["status"] != "success" or answer["data"]["resultType"] != "matrix":
             raise _UnusableAnswer("the answer of Prometheus is not a range of samples")
         warnings, result = answer.get("warnings"), answer["data"]["result"]
+        partial = answer.get("isPartial")  # VictoriaMetrics, where a storage node is away
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         raise _UnusableAnswer("the answer of Prometheus is malformed") from None
     if warnings:
         raise _UnusableAnswer(f"the answer of Prometheus may be partial: {_shortened(str(warnings))}")
+    if partial:
+        raise _UnusableAnswer("the answer of Prometheus is partial: it could not ask all its stores")
     if not isinstance(result, list):
         raise _UnusableAnswer("the answer of Prometheus is malformed")
     return result
@@ -328,6 +411,7 @@ def _points(series: Mapping[str, Any]) -> Points | str:
 
 def _window(
     query: MetricQuery,
+    label: str,
     grid: _Grid,
     values: Mapping[str, Points | str],
     counts: Mapping[str, Points | str] | None,
@@ -335,7 +419,7 @@ def _window(
     start, end = query.window.start.timestamp(), query.window.end.timestamp()
     if not grid.meets(start, end):
         return _unknown(query, f"the window is shorter than the step of {grid.step:g} s")
-    series = values.get(query.model, [])
+    series = values.get(label, [])
     if isinstance(series, str):
         return _unknown(query, series)
     points = [point for point in series if start <= point[0] < end]
@@ -343,7 +427,7 @@ def _window(
         return _unknown(query, "Prometheus has no sample in the window", empty=True)
     if counts is None:
         return plain_mean(query, points)
-    weights = counts.get(query.model, "Prometheus has no count for this model")
+    weights = counts.get(label, "Prometheus has no count for this model")
     if isinstance(weights, str):
         return _unknown(query, f"count of labelled predictions: {weights}")
     return counted_mean(query, points, dict(weights))
@@ -351,24 +435,6 @@ def _window(
 
 def _unknown(query: MetricQuery, reason: str, *, empty: bool = False) -> MetricWindow:
     return MetricWindow(query, None, reason, empty=empty)
-
-
-def _address(url: str) -> tuple[str, tuple[str, str] | None]:
-    """An address without its secrets, and the secrets apart: httpx logs the addresses it asks."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        raise ValueError("the address of a Prometheus server starts with http:// or https://")
-    _, at, host = parts.netloc.rpartition("@")
-    auth = (unquote(parts.username or ""), unquote(parts.password or "")) if at else None
-    return f"{parts.scheme}://{host}{parts.path}".rstrip("/"), auth
-
-
-def _checked(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers that can be sent; httpx would name the value of one that cannot."""
-    for name, value in headers.items():
-        if not (name + value).isascii() or not (name + value).isprintable():
-            raise ValueError(f"the value of {name} holds a line break or a character that no header may hold")
-    return dict(headers)
 
 
 def _error_text(body: bytes) -> str:

@@ -6,10 +6,19 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..ports.telemetry import TickReport
+from ..ports.telemetry import OUTCOMES, TickReport
+from .pushgateway import push
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
+
+_JOB_SECONDS = (60, 300, 900, 1800, 3600, 7200, 14400, 43200, 86400, 259200, 604800)
+"""From a minute to a week, since a job may wait for a person."""
+
+_EXEMPLAR_TEXT = 100
+"""Characters; OpenMetrics allows 128 for an exemplar with the name of its label."""
+
+_OPEN_METRICS = "application/openmetrics-text"
 
 
 class PrometheusTelemetry:
@@ -41,6 +50,7 @@ class PrometheusTelemetry:
         self._unknown_triggers: set[str] = set()
         self._register_loop(self._registry)
         self._register_fleet(self._registry)
+        self._register_jobs(self._registry)
         self._register_notices(self._registry)
 
     def _register_loop(self, own: CollectorRegistry) -> None:
@@ -105,6 +115,21 @@ class PrometheusTelemetry:
             "autoretrain_model_metric", "Latest value of a model's metric.", ["model", "metric"], registry=own
         )
 
+    def _register_jobs(self, own: CollectorRegistry) -> None:
+        from prometheus_client import Counter, Histogram
+
+        self._jobs = Counter("autoretrain_jobs", "Jobs that ended, by outcome.", ["outcome"], registry=own)
+        self._job_seconds = Histogram(
+            "autoretrain_job_duration_seconds",
+            "From the trigger of a job to its end, waiting for people included.",
+            ["outcome"],
+            buckets=_JOB_SECONDS,
+            registry=own,
+        )
+        for outcome in OUTCOMES:  # a counter that appears with its first failure shows no increase
+            self._jobs.labels(outcome)
+            self._job_seconds.labels(outcome)
+
     def _register_notices(self, own: CollectorRegistry) -> None:
         from prometheus_client import Counter, Gauge
 
@@ -148,20 +173,49 @@ class PrometheusTelemetry:
         for trigger in tuple(self._unknown_triggers):  # those that know again go back to 0
             self._unknown.labels(trigger).set(tick.unknown.get(trigger, 0))
         self._conflicts.set(tick.conflicts)
+        for job in tick.jobs:
+            exemplar = {"job_id": job.job_id[:_EXEMPLAR_TEXT]}
+            self._jobs.labels(job.outcome).inc(exemplar=exemplar)
+            self._job_seconds.labels(job.outcome).observe(job.seconds, exemplar)
         for (_, kind), count in tick.events.items():
             self._entries.labels(kind).inc(count)
         for (model, metric), value in tick.metrics.items():
             self._metric.labels(model, metric).set(value)
 
-    @property
-    def content_type(self) -> str:
-        """Value of the ``Content-Type`` header that goes with ``render``."""
-        from prometheus_client import CONTENT_TYPE_LATEST
+    def page(self, accept: str = "") -> tuple[str, bytes]:
+        """The metrics as they are scraped.
 
-        return CONTENT_TYPE_LATEST
+        Args:
+            accept: The client's ``Accept`` header. OpenMetrics is given to those that name it, with the ids
+                of the latest jobs as exemplars; plain text to all others.
+
+        Returns:
+            Value of the ``Content-Type`` header, and the text.
+        """
+        from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+        if _OPEN_METRICS in accept.lower():
+            from prometheus_client.openmetrics import exposition
+
+            text: bytes = exposition.generate_latest(self._registry)  # type: ignore[no-untyped-call]
+            return exposition.CONTENT_TYPE_LATEST, text
+        return CONTENT_TYPE_LATEST, generate_latest(self._registry)
 
     def render(self) -> bytes:
-        """The metrics of the registry, as text to be scraped."""
-        from prometheus_client import generate_latest
+        """The metrics as plain text."""
+        return self.page()[1]
 
-        return generate_latest(self._registry)
+    def push(self, gateway: str, job: str, seconds: float) -> None:
+        """Put the metrics on a Pushgateway, for a process that ends before anybody scrapes it.
+
+        They replace what was there of the same job and host.
+
+        Args:
+            gateway: Its address.
+            job: Value of the label ``job``.
+            seconds: How long this may take.
+
+        Raises:
+            Temporary: The gateway cannot be reached, was too slow, or refused.
+        """
+        push(self._registry, gateway, job, seconds)

@@ -40,6 +40,7 @@ from autoretrain.entrypoints.settings_sections import (
     PrometheusQuerySettings,
     PrometheusSettings,
     StorageSettings,
+    TelemetrySettings,
 )
 
 PAGE = Path(__file__).resolve().parent / "settings.md"
@@ -71,6 +72,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         Limit,
         AuditSettings,
         LoggingSettings,
+        TelemetrySettings,
         Secrets,
     )
 }

@@ -48,7 +48,7 @@ from .plan import (
 from .sealing import Draft, plain, seal
 from .spec import ModelSpec
 from .state import ModelState
-from .tally import LeaseWatch, Standing, report_of
+from .tally import LeaseWatch, Standing, ended_jobs, report_of
 from .trigger_types import TriggerType
 from .triggers import Rule, is_pending
 from .verdict import Verdict, unknown
@@ -409,6 +409,7 @@ class Controller:
         self._know(after)
         log_recorded(after, entries)
         self._world.tally.events.update((state.model, draft.kind) for draft in drafts)
+        self._world.tally.jobs += ended_jobs(after, drafts)
 
     # -- looks --------------------------------------------------------------------------------------------
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from ..ports.agenda import Claim, shard_of
-from ..ports.telemetry import TickReport
+from ..ports.telemetry import EndedJob, TickReport
 from .delivery import Delivered
+from .jobs import JobStatus, RetrainingJob
+from .sealing import Draft
 from .state import ModelState
 from .world import Tally
 
@@ -86,6 +88,24 @@ class LeaseWatch:
         return lost
 
 
+def ended_jobs(after: ModelState, drafts: Iterable[Draft]) -> list[EndedJob]:
+    """Jobs that entries have ended.
+
+    Args:
+        after: The state with these entries in it.
+        drafts: The entries.
+    """
+    ended = [str(draft.data["job_id"]) for draft in drafts if draft.kind == "job.closed"]
+    return [_ended(after.jobs[job_id]) for job_id in ended]
+
+
+def _ended(job: RetrainingJob) -> EndedJob:
+    completed = job.status is JobStatus.COMPLETED
+    outcome = job.status.value if not completed else "deployed" if job.deployed else "not_deployed"
+    seconds = _age(job.created_at, job.completed_at) if job.completed_at else 0.0
+    return EndedJob(job.job_id, outcome, seconds)
+
+
 def report_of(
     now: datetime,
     seconds: float,
@@ -118,6 +138,7 @@ def report_of(
         lag_seconds=_age(claim.due_since, now),
         verdicts=tally.verdicts,
         events=tally.events,
+        jobs=tuple(tally.jobs),
         errors=tally.errors,
         notices_sent=delivered.sent,
         notices_waiting=backlog.waiting,

@@ -26,7 +26,7 @@ from ..ports.outbox import Outbox
 from ..ports.predictor import Predictor
 from ..ports.registry import ModelRegistry, ModelVersion
 from ..ports.scorer import Scorer
-from ..ports.telemetry import Telemetry
+from ..ports.telemetry import EndedJob, Telemetry
 from ..ports.tracking import ExperimentTracker
 from ..ports.values import Pending, TimeWindow
 from .asking import Crew, InTurn, Question
@@ -90,12 +90,14 @@ class Tally:
     Attributes:
         verdicts: By (trigger, answer).
         events: Entries by (model, kind).
+        jobs: Those that ended.
         errors: By part of the world.
         metrics: Latest value by (model, metric).
     """
 
     verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
     events: Counter[tuple[str, str]] = field(default_factory=Counter)
+    jobs: list[EndedJob] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
     metrics: dict[tuple[str, str], float] = field(default_factory=dict)
 

@@ -28,6 +28,7 @@ from ..ports.metrics import MetricSource
 from ..ports.notifier import Notifier
 from ..ports.predictor import Predictor
 from ..ports.scorer import Scorer
+from .prometheus import prometheus_access
 from .settings import SECRET_VARIABLES, Secrets, Settings
 
 _instances = itertools.count(1)
@@ -185,19 +186,17 @@ def _prometheus(settings: Settings, secrets: Secrets) -> MetricSource:
     from ..adapters.metrics_prometheus import PrometheusMetrics, PrometheusQuery
 
     prometheus = settings.prometheus
-    token = secrets.prometheus_token
     queries = {name: PrometheusQuery(one.expression, one.count) for name, one in prometheus.queries.items()}
-    try:
-        return PrometheusMetrics(
-            prometheus.url,
-            queries,
-            model_label=prometheus.model_label,
-            step_seconds=prometheus.step_seconds,
-            timeout=prometheus.timeout_seconds,
-            headers={"Authorization": f"Bearer {token.get_secret_value()}"} if token else None,
-        )
-    except ValueError as error:  # all but the token was checked with the settings
-        raise ConfigurationError([Problem("AUTORETRAIN_PROMETHEUS_TOKEN", "", str(error))]) from None
+    return PrometheusMetrics(
+        prometheus.url,
+        queries,
+        model_label=prometheus.model_label,
+        labels=prometheus.labels,
+        step_seconds=prometheus.step_seconds,
+        timeout=prometheus.timeout_seconds,
+        max_bytes=prometheus.max_answer_mb * 1_000_000,
+        **prometheus_access(settings, secrets),
+    )
 
 
 def _cloudwatch(settings: Settings) -> MetricSource:

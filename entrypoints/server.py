@@ -43,13 +43,14 @@ class StatusServer:
 
     Args:
         address: ``host:port``; port 0 takes a free one.
-        pages: What answers each path; called in a thread of the server.
+        pages: What answers each path, given the client's ``Accept`` header; called in a thread of the
+            server.
 
     Raises:
         ConfigurationError: The address cannot be read, or cannot be listened on.
     """
 
-    def __init__(self, address: str, pages: dict[str, Callable[[], Page]]) -> None:
+    def __init__(self, address: str, pages: dict[str, Callable[[str], Page]]) -> None:
         host, port = _parsed(address)
         try:
             self._server = _Server((host, port), _handler(pages))
@@ -83,7 +84,7 @@ class _Server(ThreadingHTTPServer):
         _log.debug("request of %s failed", client_address, exc_info=True)
 
 
-def _handler(pages: dict[str, Callable[[], Page]]) -> type[BaseHTTPRequestHandler]:
+def _handler(pages: dict[str, Callable[[str], Page]]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = 10  # seconds; a silent client must not keep a thread
 
@@ -101,7 +102,7 @@ def _handler(pages: dict[str, Callable[[], Page]]) -> type[BaseHTTPRequestHandle
         def _page(self) -> Page:
             make = pages.get(self.path.partition("?")[0])
             if make is not None:
-                return make()
+                return make(self.headers.get("Accept", ""))
             known = f"there is {' and '.join(pages)}\n".encode()
             return Page(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", known)
 

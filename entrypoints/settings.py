@@ -36,6 +36,7 @@ from .settings_sections import (
     PrometheusSettings,
     Section,
     StorageSettings,
+    TelemetrySettings,
 )
 from .stores import Store, store_of
 
@@ -59,6 +60,7 @@ class Settings(Section):
         limits: What holds across models, for all controllers together.
         audit: Signed anchors of the ledger.
         logging: The log.
+        telemetry: Where metrics are left that nobody can scrape.
         models: The fleet, by name.
     """
 
@@ -77,6 +79,7 @@ class Settings(Section):
     limits: LimitSettings = Field(default_factory=LimitSettings)
     audit: AuditSettings = Field(default_factory=AuditSettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
     models: dict[str, ModelSettings] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -112,6 +115,23 @@ class Settings(Section):
             ]
         if not self.mlflow.tracking_uri or self.mlflow.tracking_uri.startswith("sqlite:"):
             wrong.append("mlflow.tracking_uri: name a server that the pods can reach")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    @model_validator(mode="after")
+    def _labels(self) -> Settings:
+        """Two models of one label would be given each other's values."""
+        labels = self.prometheus.labels
+        wrong = [
+            f"prometheus.labels.{name}: there is no such model" for name in labels if name not in self.models
+        ]
+        of: dict[str, str] = {}
+        for name in self.models:
+            other = of.setdefault(labels.get(name, name), name)
+            if other != name:
+                mapped, kept = (name, other) if name in labels else (other, name)
+                wrong.append(f"prometheus.labels.{mapped}: is the label of {kept}, too, so give it its own")
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
@@ -191,6 +211,8 @@ class Secrets(BaseSettings):
     Attributes:
         slack_webhook_url: Incoming webhook of the Slack channel.
         prometheus_token: Bearer token for Prometheus.
+        prometheus_password: Password of ``prometheus.user``.
+        prometheus_headers: Secret headers for Prometheus: ``Name: value``, one a line.
         ledger_dsn: Connection string of PostgreSQL; what it names wins over ``ledger.dsn``, so that
             ``password=…`` is enough.
         audit_key: Private key that signs the anchors of the ledger, in PEM.
@@ -200,6 +222,8 @@ class Secrets(BaseSettings):
 
     slack_webhook_url: SecretStr | None = None
     prometheus_token: SecretStr | None = None
+    prometheus_password: SecretStr | None = None
+    prometheus_headers: SecretStr | None = None
     ledger_dsn: SecretStr | None = None
     audit_key: SecretStr | None = None
 

@@ -22,7 +22,7 @@ _IN_PARAMETER = re.compile(
 _IN_JSON = re.compile(rf"(?i)(['\"][\w-]*(?:{_NAMES})[\w-]*['\"]\s*:\s*['\"])[^'\"]*")
 _IN_HEADER = re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*(?:b?['\"])?(?:(?:bearer|basic)\s+)?)[^\s'\"]+")
 _SECRET_VARIABLE = re.compile(
-    r"(?i)password|passwd|token|secret|api_?key|access_?key|private_?key|audit_?key|webhook|connection_string|dsn"
+    r"(?i)password|passwd|token|secret|api_?key|access_?key|private_?key|audit_?key|webhook|connection_string|dsn|_headers$"
 )
 
 
@@ -66,6 +66,17 @@ def presentable(error: BaseException) -> BaseException | None:
 
 def _known(environment: Mapping[str, str]) -> Iterator[str]:
     for name, value in environment.items():
-        bare = value.strip()
-        if len(bare) >= _SHORTEST and _SECRET_VARIABLE.search(name):
-            yield from sorted({bare, quote(bare, safe=""), repr(bare)[1:-1]}, key=len, reverse=True)
+        if not _SECRET_VARIABLE.search(name):
+            continue
+        for bare in _secrets_in(name, value):
+            if len(bare) >= _SHORTEST:
+                yield from sorted({bare, quote(bare, safe=""), repr(bare)[1:-1]}, key=len, reverse=True)
+
+
+def _secrets_in(name: str, value: str) -> Iterator[str]:
+    """What of a variable is secret: of headers, the values and not the names."""
+    if not name.lower().endswith("_headers"):
+        yield value.strip()
+        return
+    for line in value.splitlines():
+        yield line.partition(":")[2].strip()

@@ -7,6 +7,24 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+OUTCOMES = ("deployed", "not_deployed", "failed", "cancelled")
+"""How a job can end."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """A job that came to its end.
+
+    Attributes:
+        job_id: Its identity.
+        outcome: One of ``OUTCOMES``.
+        seconds: From the trigger to its end, waiting for people included.
+    """
+
+    job_id: str
+    outcome: str
+    seconds: float
+
 
 @dataclass(frozen=True, slots=True)
 class TickReport:
@@ -23,6 +41,7 @@ class TickReport:
         lag_seconds: How long the most overdue of them had been due; 0 when nothing was.
         verdicts: Count by (trigger, answer).
         events: Count by (model, kind) of the entries recorded.
+        jobs: Jobs that ended.
         errors: Count by the part of the world that gave an error.
         notices_sent: Notices delivered.
         notices_waiting: Notices in the outbox that are still to be sent.
@@ -44,6 +63,7 @@ class TickReport:
     lag_seconds: float = 0.0
     verdicts: Mapping[tuple[str, str], int] = field(default_factory=dict)
     events: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    jobs: tuple[EndedJob, ...] = ()
     errors: Mapping[str, int] = field(default_factory=dict)
     notices_sent: int = 0
     notices_waiting: int = 0

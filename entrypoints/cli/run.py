@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ...ports.errors import Temporary
 from .context import Invocation, pass_invocation
 from .output import counted
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from ..anchoring import RegularAnchors
     from ..pipeline import AutoRetrainPipeline
     from ..service import Service, StopSignal
+    from ..settings_sections import TelemetrySettings
+
+_log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -59,6 +64,8 @@ def run(invocation: Invocation, once: bool, until_idle: bool, listen: str | None
         stack.callback(release_quietly, pipeline)
         invocation.say(f"watching {counted(service.start(), 'model')}")
         _turn(service, stop, once, until_idle)
+        if once or until_idle:
+            _push(pipeline.settings.telemetry, telemetry)
 
 
 def _turn(service: Service, stop: StopSignal, once: bool, until_idle: bool) -> None:
@@ -71,6 +78,16 @@ def _turn(service: Service, stop: StopSignal, once: bool, until_idle: bool) -> N
         click.echo("idle" if idle else "stopped before it was idle")
     else:
         service.forever()
+
+
+def _push(settings: TelemetrySettings, telemetry: PrometheusTelemetry) -> None:
+    """Leave the metrics with the Pushgateway of the settings, if there is one; its trouble is not ours."""
+    if settings.pushgateway is None:
+        return
+    try:
+        telemetry.push(settings.pushgateway, settings.push_job, settings.push_timeout_seconds)
+    except Temporary as error:
+        _log.warning("%s", error)
 
 
 def _anchors(pipeline: AutoRetrainPipeline, stack: ExitStack) -> RegularAnchors | None:
@@ -96,9 +113,9 @@ def _status(
     from ..server import Page, StatusServer, health_page
 
     pages = {
-        "/metrics": lambda: Page(HTTPStatus.OK, telemetry.content_type, telemetry.render()),
-        "/healthz": lambda: health_page(service.alive()),
-        "/readyz": lambda: health_page(service.ready()),
+        "/metrics": lambda accept: Page(HTTPStatus.OK, *telemetry.page(accept)),
+        "/healthz": lambda _: health_page(service.alive()),
+        "/readyz": lambda _: health_page(service.ready()),
     }
     with StatusServer(address, pages) as server:
         say(f"listening on {server.url} (/metrics, /healthz, /readyz)")

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from ...ports.telemetry import Telemetry, TickReport
+from ...ports.telemetry import EndedJob, Telemetry, TickReport
 
 AT = datetime(2026, 5, 4, tzinfo=UTC)
 
@@ -22,6 +22,7 @@ FULL = TickReport(
     lag_seconds=7.5,
     verdicts={("performance", "yes"): 1, ("drift", "unknown"): 1},
     events={("heat", "started"): 1},
+    jobs=(EndedJob("8c1f", "deployed", 3600.0),),
     errors={"metrics": 2},
     notices_sent=3,
     notices_waiting=1,
@@ -61,6 +62,7 @@ class TelemetryContract:
                 holds_lease=True,
                 shards_held=7,
                 verdicts={(odd, ""): 0},
+                jobs=(EndedJob(odd * 50, odd, math.inf),),
                 errors={odd: 1},
                 metrics={(odd, odd): math.nan, ("heat", "mae"): -1e300},
                 unknown={odd: 3},

@@ -2,12 +2,19 @@ from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from autoretrain.adapters.memory import MemoryTelemetry
 from autoretrain.adapters.telemetry_prometheus import PrometheusTelemetry
 from autoretrain.entrypoints.testing.telemetry import AT, FULL, TelemetryContract
-from autoretrain.ports.telemetry import Telemetry
+from autoretrain.ports.telemetry import OUTCOMES, EndedJob, Telemetry
+
+SCRAPER = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+"""What Prometheus 2.42 says it accepts."""
 
 
 def exported(telemetry: PrometheusTelemetry) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -42,6 +49,8 @@ class TestPrometheusTelemetry(TelemetryContract):
             ("autoretrain_looks_total", ()): 4.0,
             ("autoretrain_verdicts_total", (("answer", "yes"), ("trigger", "performance"))): 2.0,
             ("autoretrain_entries_total", (("kind", "started"),)): 2.0,
+            ("autoretrain_jobs_total", (("outcome", "deployed"),)): 2.0,
+            ("autoretrain_job_duration_seconds_sum", (("outcome", "deployed"),)): 7200.0,
             ("autoretrain_errors_total", (("part", "metrics"),)): 4.0,
             ("autoretrain_notices_sent_total", ()): 6.0,
             ("autoretrain_notices_waiting", ()): 1.0,
@@ -88,8 +97,43 @@ class TestPrometheusTelemetry(TelemetryContract):
         PrometheusTelemetry(registry).report(FULL)
         assert registry.get_sample_value("autoretrain_ticks_total") == 1.0
 
-    def test_says_what_it_renders(self) -> None:
-        assert PrometheusTelemetry().content_type.startswith("text/plain")
+    @pytest.mark.parametrize(
+        ("accept", "kind"),
+        [
+            ("", "text/plain"),
+            ("*/*", "text/plain"),
+            ("text/plain;version=0.0.4;q=0.5,*/*;q=0.1", "text/plain"),
+            (SCRAPER, "application/openmetrics-text"),
+        ],
+    )
+    def test_says_what_it_renders(self, accept: str, kind: str) -> None:
+        telemetry = PrometheusTelemetry()
+        telemetry.report(FULL)
+        content_type, body = telemetry.page(accept)
+        assert content_type.startswith(kind)
+        assert body.endswith(b"# EOF\n") == kind.startswith("application")
+
+    def test_exemplars_name_the_latest_jobs(self) -> None:
+        telemetry = PrometheusTelemetry()
+        for job_id in ("first", "second"):
+            telemetry.report(replace(FULL, jobs=(EndedJob(job_id, "failed", 700.0),)))
+        page = telemetry.page(SCRAPER)[1].decode()
+        found = {
+            (sample.name, sample.labels.get("le")): sample.exemplar.labels
+            for family in open_metrics_families(page)  # type: ignore[no-untyped-call]
+            for sample in family.samples
+            if sample.exemplar
+        }
+        assert found == {
+            ("autoretrain_jobs_total", None): {"job_id": "second"},
+            ("autoretrain_job_duration_seconds_bucket", "900.0"): {"job_id": "second"},
+        }
+        assert "job_id" not in telemetry.render().decode()
+
+    def test_every_outcome_is_there_before_the_first_job(self) -> None:
+        page = exported(PrometheusTelemetry())
+        jobs = {key[1][0][1]: value for key, value in page.items() if key[0] == "autoretrain_jobs_total"}
+        assert jobs == dict.fromkeys(OUTCOMES, 0.0)
 
     def test_one_registry_takes_one(self) -> None:
         registry = CollectorRegistry()

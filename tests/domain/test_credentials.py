@@ -87,3 +87,9 @@ def test_a_cause_is_shown_only_if_nothing_behind_it_tells_a_secret() -> None:
 )
 def test_a_wait_is_a_number_of_seconds_up_to_a_day(asked: float | None, kept: float | None) -> None:
     assert Temporary("busy", asked).retry_after == kept
+
+
+def test_the_values_of_secret_headers_are_hidden_and_not_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORETRAIN_PROMETHEUS_HEADERS", "X-Tenant-Key: open-sesame\nX-Other: close-sesame")
+    told = without_credentials("X-Tenant-Key was open-sesame, X-Other was close-sesame")
+    assert told == "X-Tenant-Key was ***, X-Other was ***"

@@ -1,7 +1,7 @@
 """What a tick tells of the fleet, the lease and the backlog."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -9,12 +9,19 @@ from hypothesis import strategies as st
 
 from autoretrain.adapters.memory import MemoryLedger
 from autoretrain.domain.controller import Controller
+from autoretrain.domain.jobs import JobStatus, RetrainingJob
+from autoretrain.domain.sealing import Draft
 from autoretrain.domain.state import ModelState
-from autoretrain.domain.tally import LeaseWatch, Standing
+from autoretrain.domain.tally import LeaseWatch, Standing, ended_jobs
+from autoretrain.domain.trigger_types import TriggerType
 from autoretrain.entrypoints.testing import World
 from autoretrain.ports.agenda import Claim, shard_of
 from autoretrain.ports.errors import LeaseLost, Temporary
 from autoretrain.ports.ledger import Append
+from autoretrain.ports.telemetry import EndedJob
+from autoretrain.ports.values import TimeWindow
+
+T0 = datetime(2026, 3, 2, tzinfo=UTC)
 
 _MODELS = st.sampled_from(["a", "b", "c"])
 _UNKNOWN = st.sets(st.sampled_from(["performance", "drift"]))
@@ -101,6 +108,39 @@ def test_a_tick_tells_how_the_fleet_stands(world: World) -> None:
     assert (waiting.holds_lease, waiting.lease_holder, waiting.conflicts) == (False, "one", 0)
     world.ledger.release("one")
     assert other.tick(world.now).conflicts == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "deployed", "outcome"),
+    [
+        ("completed", True, "deployed"),
+        ("completed", False, "not_deployed"),
+        ("failed", False, "failed"),
+        ("cancelled", False, "cancelled"),
+    ],
+)
+def test_an_ended_job_is_told_with_its_outcome_and_time(status: str, deployed: bool, outcome: str) -> None:
+    window = TimeWindow(T0, T0 + timedelta(days=1))
+    job = RetrainingJob(
+        "j1", "m", TriggerType.DRIFT, JobStatus(status), T0, "drift", window, window, deployed=deployed
+    )
+    ended = replace(job, completed_at=T0 + timedelta(minutes=7))
+    state = ModelState("m", jobs={"j0": job, "j1": ended})
+    drafts = [Draft("run.ended", {"job_id": "j0"}), Draft("job.closed", {"job_id": "j1"})]
+    assert ended_jobs(state, drafts) == [EndedJob("j1", outcome, 420.0)]
+    assert ended_jobs(state, drafts[:1]) == []
+
+
+def test_a_tick_tells_each_job_that_ended_once(world: World) -> None:
+    world.metrics.set("churn", "accuracy", 0.5)
+    controller = controller_of(world)
+    told: list[EndedJob] = []
+    for _ in range(40):
+        told += controller.tick(world.now).jobs
+        world.now += timedelta(minutes=10)
+    ended = [job for model in world.fleet for job in controller.state(model).jobs.values() if not job.is_open]
+    assert ended
+    assert sorted(job.job_id for job in told) == sorted(job.job_id for job in ended)
 
 
 def test_a_tick_tells_how_overdue_the_most_overdue_model_was(world: World) -> None:

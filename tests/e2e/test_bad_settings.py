@@ -209,3 +209,75 @@ def test_a_file_in_the_place_of_the_state_directory(tmp_path: Path) -> None:
     (tmp_path / ".autoretrain").write_text("not a directory")
     with pytest.raises(ConfigurationError, match=r"state = .*\.autoretrain.* cannot be used as a directory"):
         AutoRetrainPipeline(settings=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "where", "said"),
+    [
+        ('labels = { kiln = "k" }', "labels.kiln", "there is no such model"),
+        ('headers = { Authorization = "Bearer s3same" }', "headers.Authorization", "PROMETHEUS_TOKEN"),
+        ('headers = { X-Api-Key = "s3same" }', "headers.X-Api-Key", "AUTORETRAIN_PROMETHEUS_HEADERS"),
+        ('headers = { Host = "elsewhere" }', "headers.Host", "set by the client itself"),
+        ('headers = { "A b" = "x" }', "headers.A b", "a character that none may hold"),
+        ('headers = { A = "x\\ny" }', "headers.A", "line break"),
+        ('parameters = { query = "up" }', "parameters.query", "set by the query itself"),
+        ('ca_file = "ca.pem"', "ca_file", "https://"),
+        ('client_certificate = "c.pem"', "client_certificate", "https://"),
+        ('url = "https://p"\nclient_key = "c.key"', "client_certificate", "is missing"),
+        ('url = "https://ann:s3same@p"\nuser = "ann"', "user", "stands in the url, too"),
+        ('user = "ann:s3same"', "user", "colon"),
+        ("max_answer_mb = 0", "max_answer_mb", "greater than or equal to 1"),
+    ],
+)
+def test_access_to_prometheus(tmp_path: Path, line: str, where: str, said: str) -> None:
+    found = problems(tmp_path, f"[prometheus]\n{line}\n{MODEL}")
+    assert list(found) == [f"prometheus.{where}"]
+    assert said in found[f"prometheus.{where}"]
+    assert "s3same" not in str(found)
+
+
+@pytest.mark.parametrize("labels", ['{ boiler = "kiln" }', '{ boiler = "x", kiln = "x" }'])
+def test_two_models_of_one_label(tmp_path: Path, labels: str) -> None:
+    kiln = MODEL.replace("boiler", "kiln")
+    (where,) = problems(tmp_path, f"prometheus.labels = {labels}\n{MODEL}{kiln}").items()
+    assert where[0].startswith("prometheus.labels.")
+    assert "too, so give it its own" in where[1]
+
+
+def test_models_may_swap_labels(tmp_path: Path) -> None:
+    kiln = MODEL.replace("boiler", "kiln")
+    text = f'prometheus.labels = {{ boiler = "kiln", kiln = "boiler" }}\n{MODEL}{kiln}'
+    (tmp_path / "autoretrain.toml").write_text(text)
+    assert load_settings(tmp_path).prometheus.labels == {"boiler": "kiln", "kiln": "boiler"}
+
+
+@pytest.mark.parametrize(
+    ("user", "variables", "where", "said"),
+    [
+        ("ann", {}, "AUTORETRAIN_PROMETHEUS_PASSWORD", "is missing"),
+        (None, {"PASSWORD": "s3same"}, "prometheus.user", "is missing"),
+        ("ann", {"PASSWORD": "s3same", "TOKEN": "t0ken"}, "prometheus.user", "takes one of them"),
+        (None, {"TOKEN": "s3\u00fcsame"}, "AUTORETRAIN_PROMETHEUS_TOKEN", "no header may hold"),
+        (None, {"HEADERS": "X-Key: a\ns3same"}, "AUTORETRAIN_PROMETHEUS_HEADERS", "line 2 is no header"),
+    ],
+)
+def test_secrets_of_prometheus(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    user: str | None,
+    variables: dict[str, str],
+    where: str,
+    said: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"AUTORETRAIN_PROMETHEUS_{name}", value)
+    given = f'[prometheus]\nuser = "{user}"\n' if user else "[prometheus]\n"
+    query = '[prometheus.queries.accuracy]\nexpression = "accuracy"\n'
+    text = f'adapters.metrics = "prometheus"\n{given}{query}{MODEL}'
+    (tmp_path / "autoretrain.toml").write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        AutoRetrainPipeline(settings=tmp_path)
+    (problem,) = caught.value.problems
+    assert problem.where == where
+    assert said in str(problem)
+    assert "same" not in str(problem)

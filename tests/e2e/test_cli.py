@@ -373,6 +373,12 @@ def test_a_controller_answers_and_keeps_a_second_one_out(project: Project, said:
         until(lambda: _get(f"{url}/healthz")[0] == 200)
 
         assert "autoretrain_ticks_total" in _get(f"{url}/metrics")[1]
+        open_metrics = urllib.request.Request(
+            f"{url}/metrics", headers={"Accept": "application/openmetrics-text"}
+        )
+        with urllib.request.urlopen(open_metrics, timeout=10) as answer:
+            assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+            assert answer.read().endswith(b"# EOF\n")
         assert _get(f"{url}/nothing") == (404, "there is /metrics and /healthz and /readyz\n")
         assert f"process {controller.pid}" in said.by("run", code=2)
         (project.directory / ".autoretrain" / "run.lock").rename(project.directory / "run.lock")

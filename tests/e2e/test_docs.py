@@ -89,6 +89,10 @@ def test_the_settings_that_the_page_shows_can_be_used() -> None:
     assert settings.ledger.store == "postgres"
     assert settings.cloudwatch.queries["accuracy"].query().count == ("Right", "SampleCount")
     assert "$models" in settings.prometheus.queries["accuracy"].expression
+    assert (settings.prometheus.user, settings.prometheus.labels) == (
+        "autoretrain",
+        {"boiler": "boiler-prod-eu"},
+    )
 
 
 def _joined(one: dict[str, typing.Any], other: dict[str, typing.Any]) -> dict[str, typing.Any]:

@@ -85,8 +85,8 @@ class Running:
 def running(tmp_path: Path) -> Iterator[Running]:
     made = Running(tmp_path)
     pages = {
-        "/healthz": lambda: health_page(made.service.alive()),
-        "/readyz": lambda: health_page(made.service.ready()),
+        "/healthz": lambda _: health_page(made.service.alive()),
+        "/readyz": lambda _: health_page(made.service.ready()),
     }
     with StatusServer("127.0.0.1:0", pages) as server:
         made.url = server.url

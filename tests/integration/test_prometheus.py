@@ -1,23 +1,16 @@
 """A real Prometheus with a backfilled history."""
 
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
 import pytest
+from prometheus_server import Server, backfill, serving
 
 from autoretrain.adapters.metrics_prometheus import PrometheusMetrics, PrometheusQuery
 from autoretrain.ports.errors import Permanent, Temporary
 from autoretrain.ports.metrics import MetricQuery
 from autoretrain.ports.values import TimeWindow
-
-from services import require
 
 pytestmark = pytest.mark.service
 
@@ -25,22 +18,11 @@ START = datetime(2026, 3, 2, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 HOURS = 6
 LENGTH = HOURS * 60 * MINUTE
-HINT = "apt-get install prometheus"
 
 ACCURACY = PrometheusQuery('model_accuracy{model=~"$models"}')
 WEIGHTED = PrometheusQuery(
     ACCURACY.expression, count='increase(model_labelled_total{model=~"$models"}[$step])'
 )
-
-
-@dataclass
-class Server:
-    url: str
-    process: subprocess.Popen[bytes]
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(timeout=20)
 
 
 def history() -> str:
@@ -69,50 +51,7 @@ def history() -> str:
 @pytest.fixture(scope="module")
 def blocks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with the history."""
-    promtool = require("promtool", HINT)
-    folder = tmp_path_factory.mktemp("prometheus")
-    (folder / "history.om").write_text(history())
-    command = [promtool, "tsdb", "create-blocks-from", "openmetrics", "history.om", "data"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    return folder / "data"
-
-
-@contextmanager
-def serving(data: Path) -> Iterator[Server]:
-    """Run a server over a database; its lock allows one at a time."""
-    prometheus = require("prometheus", HINT)
-    config = data.parent / "prometheus.yml"
-    config.write_text("global: {}\n")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [
-        prometheus,
-        f"--config.file={config}",
-        f"--storage.tsdb.path={data}",
-        "--storage.tsdb.retention.time=50y",
-        f"--web.listen-address={address}",
-    ]
-    with (data.parent / "prometheus.log").open("wb") as log:
-        server = Server(f"http://{address}", subprocess.Popen(command, stdout=log, stderr=log))
-        try:
-            wait_until_ready(server)
-            yield server
-        finally:
-            server.stop()
-
-
-def wait_until_ready(server: Server) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        assert server.process.poll() is None, "prometheus has ended"
-        try:
-            if httpx.get(f"{server.url}/-/ready", timeout=5).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError("prometheus is not ready after 30 s")
+    return backfill(tmp_path_factory.mktemp("prometheus"), history())
 
 
 @pytest.fixture(scope="module")
