@@ -79,7 +79,7 @@ def test_every_secret_is_on_the_page() -> None:
 
 def test_the_settings_that_the_page_shows_can_be_used() -> None:
     blocks = re.findall(r"```toml\n(.*?)```", SETTINGS_PAGE, flags=re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 8
     values: dict[str, typing.Any] = {}
     for block in map(tomllib.loads, blocks):
         values = _joined(values, block)
