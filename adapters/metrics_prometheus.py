@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..ports.credentials import without_credentials
 from ..ports.errors import Permanent, Temporary
 from ..ports.metrics import MetricQuery, MetricWindow
 from .bounded_http import DamagedBody, Unpacked, Wire
 from .prometheus_access import address, checked_headers, distrust, parameters_of
+from .prometheus_answers import Points, TooLarge, UnusableAnswer, error_text, result_of, series_by_label
 from .retry_after import retry_after
 from .window_means import counted_mean, plain_mean
 
@@ -35,9 +34,6 @@ _ANY_MODEL = ".+"
 
 _TRY_LATER = {408, 425, 429}
 """Refusals below 500 that mean "not now"."""
-
-Points = list[tuple[float, float]]
-"""Time in seconds since the epoch, and value; ascending in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +217,11 @@ class PrometheusMetrics:
         try:
             values = self._ask(client, wire, expression, batch.grid)
             counts = self._ask(client, wire, count[0], batch.grid) if count else None
-        except _TooLarge as trouble:
+        except TooLarge as trouble:
             if batch.labels is None:
                 self._crowded.add(batch.queries[0].metric)
             return {query: _unknown(query, str(trouble)) for query in batch.queries}
-        except _UnusableAnswer as trouble:
+        except UnusableAnswer as trouble:
             return {query: _unknown(query, str(trouble)) for query in batch.queries}
         return {
             query: _window(query, self._label_of(query), batch.grid, values, counts)
@@ -244,7 +240,7 @@ class PrometheusMetrics:
         status, headers, body = self._post(client, wire, form)
         if status != 200:
             raise self._refusal(status, headers, body)
-        return _series_by_model(_result(body), self._label)
+        return series_by_label(result_of(body), self._label)
 
     def _post(
         self, client: httpx.Client, wire: Wire, form: Mapping[str, str | list[str]]
@@ -263,7 +259,7 @@ class PrometheusMetrics:
         except httpx.TimeoutException:
             raise self._too_slow() from None
         except DamagedBody:
-            raise _UnusableAnswer("the answer of Prometheus cannot be decompressed") from None
+            raise UnusableAnswer("the answer of Prometheus cannot be decompressed") from None
         except (httpx.RequestError, ValueError) as error:  # h11 reads a length that no integer may have
             if wire.is_cut:
                 raise self._too_slow() from None
@@ -287,8 +283,8 @@ class PrometheusMetrics:
         unpacked.check_whole()
         return bytes(body)
 
-    def _too_large(self) -> _TooLarge:
-        return _TooLarge(f"the answer of Prometheus is larger than {self._max_bytes} bytes")
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the answer of Prometheus is larger than {self._max_bytes} bytes")
 
     def _too_slow(self) -> Temporary:
         return Temporary(f"Prometheus at {self._server} did not answer within {self._timeout:g} s")
@@ -296,12 +292,12 @@ class PrometheusMetrics:
     def _refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> Temporary | Permanent:
         where = f"Prometheus at {self._server}"
         if status >= 500 or status in _TRY_LATER:
-            return Temporary(f"{where} answers {status}{_error_text(body)}", retry_after(headers))
+            return Temporary(f"{where} answers {status}{error_text(body)}", retry_after(headers))
         if 300 <= status < 400:
             return Permanent(f"{where} redirects ({status}); set the address it leads to")
         if status in (401, 403):
             return Permanent(f"{where} refuses the credentials ({status})")
-        return Permanent(f"{where} refuses the query ({status}){_error_text(body)}")
+        return Permanent(f"{where} refuses the query ({status}){error_text(body)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,14 +339,6 @@ class _Batch:
         return [text.replace("$step", self.grid.duration).replace("$models", pattern) for text in given]
 
 
-class _UnusableAnswer(Exception):
-    """The server answered, and nothing can be made of it; the text is the reason."""
-
-
-class _TooLarge(_UnusableAnswer):
-    """The answer was not read to its end."""
-
-
 def _grid(queries: Sequence[MetricQuery], step: float) -> _Grid:
     # The API takes milliseconds; rounded up, the first instant is not before the first window.
     start = math.ceil(min(query.window.start for query in queries).timestamp() * 1000) / 1000
@@ -366,47 +354,6 @@ def _alternation(labels: Iterable[str]) -> str:
     """Names as one regular expression, escaped for a PromQL string between double quotes."""
     pattern = "|".join(map(re.escape, labels))
     return pattern.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _result(body: bytes) -> list[Any]:
-    """The series of a successful and complete answer."""
-    try:
-        answer = json.loads(body)
-        if answer["status"] != "success" or answer["data"]["resultType"] != "matrix":
-            raise _UnusableAnswer("the answer of Prometheus is not a range of samples")
-        warnings, result = answer.get("warnings"), answer["data"]["result"]
-        partial = answer.get("isPartial")  # VictoriaMetrics, where a storage node is away
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        raise _UnusableAnswer("the answer of Prometheus is malformed") from None
-    if warnings:
-        raise _UnusableAnswer(f"the answer of Prometheus may be partial: {_shortened(str(warnings))}")
-    if partial:
-        raise _UnusableAnswer("the answer of Prometheus is partial: it could not ask all its stores")
-    if not isinstance(result, list):
-        raise _UnusableAnswer("the answer of Prometheus is malformed")
-    return result
-
-
-def _series_by_model(result: Sequence[Any], label: str) -> dict[str, Points | str]:
-    found: dict[str, Points | str] = {}
-    for series in result:
-        try:
-            model = series["metric"].get(label)
-        except (LookupError, TypeError, AttributeError):
-            raise _UnusableAnswer("the answer of Prometheus is malformed") from None
-        if not isinstance(model, str):
-            raise _UnusableAnswer(f"the answer of Prometheus has a series without the label {label!r}")
-        found[model] = "Prometheus has several series for this model" if model in found else _points(series)
-    return found
-
-
-def _points(series: Mapping[str, Any]) -> Points | str:
-    if "histograms" in series:
-        return "Prometheus has histograms for this model, not numbers"
-    try:
-        return [(float(at), float(value)) for at, value in series["values"]]
-    except (LookupError, TypeError, ValueError, OverflowError):
-        return "the series of this model is malformed"
 
 
 def _window(
@@ -435,17 +382,3 @@ def _window(
 
 def _unknown(query: MetricQuery, reason: str, *, empty: bool = False) -> MetricWindow:
     return MetricWindow(query, None, reason, empty=empty)
-
-
-def _error_text(body: bytes) -> str:
-    """What Prometheus says about an error; nothing of a body that is not its own."""
-    try:
-        text = json.loads(body)["error"]
-    except (ValueError, RecursionError, LookupError, TypeError):
-        return ""
-    return f": {_shortened(str(text))}"
-
-
-def _shortened(text: str, limit: int = 300) -> str:
-    text = without_credentials(text)  # before the cut, which may leave half an address
-    return text if len(text) <= limit else text[: limit - 1] + "…"
