@@ -27,6 +27,8 @@ class Notice:
         body: What happened and why, a few lines.
         at: When it happened.
         facts: Names and values worth a table.
+        target: Name of the one it is for; empty for the default notifier. A notice that several are to get is
+            one for each of them, with an id of its own.
     """
 
     id: str
@@ -37,6 +39,7 @@ class Notice:
     body: str
     at: datetime
     facts: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
