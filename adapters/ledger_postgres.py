@@ -285,8 +285,8 @@ class PostgresLedger:
     def counts(self) -> Backlog:
         """How many notices wait, and how many were given up."""
         (((waiting, dead, *oldest, targets),),) = self.database.run(_BACKLOG)
-        times = (None if at is None else from_micros(at) for at in oldest)
-        return Backlog(waiting, dead, *times, targets=tuple(sorted(targets or ())))
+        first, first_dead = (None if at is None else from_micros(at) for at in oldest)
+        return Backlog(waiting, dead, first, first_dead, tuple(sorted(targets or ())))
 
     def _shard(self, model: str) -> int:
         return shard_of(model, SHARDS)
@@ -318,7 +318,8 @@ def _duplicate(batch: Append) -> DuplicateKey:
 
 
 def _outgoing(row: tuple[Any, ...]) -> Outgoing:
-    *said, at, facts, target, attempts, error, due_at = row
-    notice = Notice(*said, from_micros(at), json.loads(facts), target)
+    notice_id, model, event, severity, title, body, at, facts, target, attempts, error, due_at = row
+    when, values = from_micros(at), json.loads(facts)
+    notice = Notice(notice_id, model, event, severity, title, body, when, values, target)
     next_try = from_micros(due_at) if due_at else None
     return Outgoing(notice, attempts, error, dead=due_at is None, next_try=next_try)

@@ -275,8 +275,8 @@ class SqliteLedger:
         """How many notices wait, and how many were given up."""
         with self._database.reading() as connection:
             waiting, dead, *oldest, targets = connection.execute(_BACKLOG).fetchone()
-            times = (None if at is None else from_micros(at) for at in oldest)
-            return Backlog(waiting, dead, *times, targets=tuple(sorted(json.loads(targets))))
+            first, first_dead = (None if at is None else from_micros(at) for at in oldest)
+            return Backlog(waiting, dead, first, first_dead, tuple(sorted(json.loads(targets))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,7 +385,8 @@ def _notice_row(notice: Notice, seq: int) -> tuple[Any, ...]:
 
 
 def _outgoing(row: tuple[Any, ...]) -> Outgoing:
-    *said, at, facts, target, attempts, error, due_at = row
-    notice = Notice(*said, from_micros(at), json.loads(facts), target)
+    notice_id, model, event, severity, title, body, at, facts, target, attempts, error, due_at = row
+    when, values = from_micros(at), json.loads(facts)
+    notice = Notice(notice_id, model, event, severity, title, body, when, values, target)
     next_try = from_micros(due_at) if due_at else None
     return Outgoing(notice, attempts, error, dead=due_at is None, next_try=next_try)
