@@ -111,7 +111,7 @@ def test_a_repeat_can_be_told(receiver: LocalServer) -> None:
     for _ in range(2):
         with pytest.raises(Temporary):
             webhook(receiver).send(NOTICE)
-    assert [request.headers["Idempotency-key"] for request in receiver.requests] == [NOTICE.id] * 2
+    assert [request.headers["Idempotency-Key"] for request in receiver.requests] == [NOTICE.id] * 2
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
