@@ -92,7 +92,7 @@ class AppriseNotifier:
             service = Apprise.instantiate(self._url, asset=_asset())
         if service is None:
             raise ValueError(f"apprise cannot use the address: {self._reason(said)}")
-        if service.optional:
+        if getattr(service, "optional", False):
             raise ValueError("the address says optional=yes, which would hide every failure: leave it out")
         return service
 

@@ -52,10 +52,8 @@ class WebhookNotifier:
     def __init__(
         self, url: str, key: str, *, timeout: float = 5, clock: Callable[[], float] = time.time
     ) -> None:
-        _check_address(url)
-        if len(key) < SHORTEST_KEY:
-            fix = "make one with 'openssl rand -hex 32'"
-            raise ValueError(f"the key is too short: it needs {SHORTEST_KEY} characters; {fix}")
+        check_address(url)
+        check_key(key)
         self._url = url
         self._key = key.encode()
         self._timeout = timeout
@@ -174,7 +172,15 @@ def _cause(error: OSError) -> str:
     return type(reason).__name__
 
 
-def _check_address(url: str) -> None:
+def check_key(key: str) -> None:
+    """Raise ``ValueError`` for a key that signs nothing; says what to do."""
+    if len(key) < SHORTEST_KEY:
+        fix = "make one with 'openssl rand -hex 32'"
+        raise ValueError(f"the key is too short: it needs {SHORTEST_KEY} characters; {fix}")
+
+
+def check_address(url: str) -> None:
+    """Raise ``ValueError`` for an address that nothing can be posted to in safety; does not repeat it."""
     if any(character.isspace() or not character.isprintable() for character in url):
         raise ValueError("the address of a webhook has no spaces and no line ends")
     parts = urlsplit(url)

@@ -9,10 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..ports.notifier import SEVERITIES, Notice, Severity
-
-DEFAULT_TARGET = "default"
-"""What a route calls the default notifier, which gets every notice that no route takes."""
+from ..ports.notifier import DEFAULT_TARGET, SEVERITIES, Notice, Severity
 
 
 class Route(BaseModel):
@@ -41,13 +38,9 @@ class Route(BaseModel):
         """
         return (
             SEVERITIES.index(notice.severity) <= SEVERITIES.index(self.severity)
-            and self.covers(notice.model)
+            and (not self.models or any(fnmatchcase(notice.model, pattern) for pattern in self.models))
             and (not self.owners or owner in self.owners)
         )
-
-    def covers(self, model: str) -> bool:
-        """Whether a model's name fits."""
-        return not self.models or any(fnmatchcase(model, pattern) for pattern in self.models)
 
 
 def addressed(notices: Iterable[Notice], routes: Sequence[Route], owner: str | None) -> tuple[Notice, ...]:

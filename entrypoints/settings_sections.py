@@ -5,13 +5,19 @@ What must hold between sections is checked in ``settings``.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ..domain.routes import Route
 from ..domain.spec import ModelSpec
 from ..ports.compute import SandboxChoice
+from ..ports.notifier import DEFAULT_TARGET
 from .stores import DEFAULT_SCHEMA, PASSWORD_FIX, SCHEMA_PATTERN, holds_password
+
+_TARGET_NAME = "[a-z0-9][a-z0-9-]{0,39}"
+"""It ends the names of environment variables and the ids of notices."""
 
 
 class Section(BaseModel):
@@ -57,14 +63,61 @@ class AdapterSettings(Section):
         metrics: Where live metrics come from: ``rescoring`` predicts recent labelled rows again,
             ``prometheus`` asks a server.
         drift: What compares recent rows with those the champion was trained on.
-        notifier: Where notices for people go.
+        notifier: Where notices for people go that no route takes (``[[notifier.routes]]``).
         compute: Where training and predictions run: as processes of this machine, or as Jobs of a cluster.
     """
 
     metrics: Literal["rescoring", "prometheus"] = "rescoring"
     drift: Literal["evidently"] = "evidently"
-    notifier: Literal["log", "slack"] = "log"
+    notifier: Literal["log", "slack", "webhook", "apprise"] = "log"
     compute: Literal["subprocess", "kubernetes"] = "subprocess"
+
+
+class TargetSettings(Section):
+    """Somebody who is told; the address is a secret and comes from the environment.
+
+    Attributes:
+        kind: How: ``slack`` by an incoming webhook, ``webhook`` as signed JSON to a program of yours,
+            ``apprise`` by e-mail, Teams, PagerDuty and more, ``log`` as a line of the log.
+    """
+
+    kind: Literal["slack", "webhook", "apprise", "log"]
+
+
+class NotifierSettings(Section):
+    """Who gets which notices.
+
+    Attributes:
+        targets: Who can be told, by name.
+        routes: Which notices go to which of them; what no route takes goes to ``adapters.notifier``.
+    """
+
+    targets: dict[str, TargetSettings] = Field(default_factory=dict)
+    routes: tuple[Route, ...] = ()
+
+    @model_validator(mode="after")
+    def _connected(self) -> NotifierSettings:
+        problems = [
+            f"targets.{name}: a name is of small letters, digits and '-', and not '{DEFAULT_TARGET}'"
+            for name in self.targets
+            if not re.fullmatch(_TARGET_NAME, name) or name == DEFAULT_TARGET
+        ]
+        known = ", ".join([*self.targets, DEFAULT_TARGET])
+        problems += [
+            f"routes.{number}.targets: there is no target {name!r}; there are {known}"
+            for number, route in enumerate(self.routes)
+            for name in route.targets
+            if name not in self.targets and name != DEFAULT_TARGET
+        ]
+        reached = {name for route in self.routes for name in route.targets}
+        problems += [
+            f"targets.{name}: no route leads to it; name it in notifier.routes"
+            for name in self.targets
+            if name not in reached
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
 
 class LedgerSettings(Section):

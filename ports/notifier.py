@@ -12,6 +12,9 @@ Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
 """Most severe first."""
 
+DEFAULT_TARGET = "default"
+"""What people call the default notifier; ``Notice.target`` is empty for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Notice:
