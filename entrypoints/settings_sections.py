@@ -104,16 +104,16 @@ class NotifierSettings(Section):
         ]
         known = ", ".join([*self.targets, DEFAULT_TARGET])
         problems += [
-            f"routes.{number}.targets: there is no target {name!r}; there are {known}"
+            f"routes.{number}.targets: there is no target {name!r} (there are: {known})"
             for number, route in enumerate(self.routes)
             for name in route.targets
             if name not in self.targets and name != DEFAULT_TARGET
         ]
         reached = {name for route in self.routes for name in route.targets}
         problems += [
-            f"targets.{name}: no route leads to it; name it in notifier.routes"
+            f"targets.{name}: no route leads to it: name it in notifier.routes"
             for name in self.targets
-            if name not in reached
+            if not problems and name not in reached
         ]
         if problems:
             raise ValueError("; ".join(problems))
