@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from autoretrain.domain.config import TriggerConfig
 from autoretrain.domain.limits import Limit
+from autoretrain.domain.routes import Route
 from autoretrain.domain.spec import PromotionSpec, TrainingSpec
 from autoretrain.entrypoints.settings import Secrets, Settings
 from autoretrain.entrypoints.settings_kubernetes import (
@@ -38,6 +39,7 @@ from autoretrain.entrypoints.settings_sections import (
     PredictionSettings,
     PrometheusQuerySettings,
     PrometheusSettings,
+    TargetSettings,
 )
 
 PAGE = Path(__file__).resolve().parent / "settings.md"
@@ -53,6 +55,8 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         PromotionSpec,
         LedgerSettings,
         AdapterSettings,
+        TargetSettings,
+        Route,
         PrometheusSettings,
         PrometheusQuerySettings,
         MlflowSettings,

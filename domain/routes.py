@@ -18,7 +18,7 @@ class Route(BaseModel):
     Attributes:
         targets: Who gets them; ``default`` is the one of ``adapters.notifier``.
         severity: Least severity: ``critical`` leaves out warnings, ``info`` nothing.
-        models: Names of models; ``*`` stands for any characters, ``?`` for one. Empty takes all.
+        models: Names of models, as patterns of a shell (``turbine-*``); empty takes all.
         owners: Owners of models; empty takes all, also models without an owner.
     """
 

@@ -94,6 +94,16 @@ def _unusable(kind: str, found: Given) -> Iterator[tuple[str, str]]:
             yield field, str(error)
 
 
+def variables_of(kind: str, name: str = "") -> tuple[str, ...]:
+    """Environment variables that hold the secrets of a kind of notifier.
+
+    Args:
+        kind: Which.
+        name: Name of the target; empty for the default notifier.
+    """
+    return tuple(_variable(field, name) for field in FIELDS[kind])
+
+
 def _variable(field: str, name: str) -> str:
     variable = f"AUTORETRAIN_{field.upper()}"
     return f"{variable}_{name.upper().replace('-', '_')}" if name else variable
