@@ -52,10 +52,9 @@ def settings_classes(
                     "compute": "BACKEND",
                     "targets": "NAME",
                 }
-                several = typing.get_origin(field.annotation)
-                key = f"{name}.{named[name]}" if several is dict else name
-                below = f"{title}.{key}".strip(".")
-                yield from settings_classes(kind, f"[{below}]" if several is tuple else below, known)
+                several = typing.get_origin(field.annotation) is dict
+                key = f"{name}.{named[name]}" if several else name
+                yield from settings_classes(kind, f"{title}.{key}".strip("."), known)
 
 
 SIMPLE = [
