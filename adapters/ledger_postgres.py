@@ -50,10 +50,11 @@ GROUP BY place ORDER BY place
 """
 
 _WAITING = """
-SELECT id, model, event, severity, title, body, at, facts, attempts, error, due_at
+SELECT id, model, event, severity, title, body, at, facts, target, attempts, error, due_at
 FROM outbox WHERE delivered_at IS NULL AND
 """
 _DUE = f"""{_WAITING} due_at <= %(now)s
+AND (%(target)s::text IS NULL OR target = %(target)s)
 AND (%(holder)s::text IS NULL OR shard IN (SELECT shard FROM leases WHERE holder = %(holder)s))
 ORDER BY CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, position DESC LIMIT %(limit)s
 """  # noqa: S608
@@ -72,13 +73,15 @@ _RESEND = """
 WITH asked AS (
     SELECT id FROM outbox WHERE id = ANY (%(ids)s::text[]) AND delivered_at IS NULL ORDER BY id FOR UPDATE
 ), due AS (
-    UPDATE outbox SET attempts = 0, due_at = %(now)s FROM asked WHERE outbox.id = asked.id RETURNING outbox.id
+    UPDATE outbox SET attempts = 0, due_at = %(now)s, target = coalesce(%(target)s::text, target)
+    FROM asked WHERE outbox.id = asked.id RETURNING outbox.id
 )
 SELECT count(*) FROM due
 """
 _BACKLOG = """
 SELECT count(due_at), count(*) - count(due_at),
-    min(at) FILTER (WHERE due_at IS NOT NULL), min(at) FILTER (WHERE due_at IS NULL)
+    min(at) FILTER (WHERE due_at IS NOT NULL), min(at) FILTER (WHERE due_at IS NULL),
+    array_agg(DISTINCT target) FILTER (WHERE due_at IS NOT NULL AND target <> '')
 FROM outbox WHERE delivered_at IS NULL
 """
 
@@ -250,10 +253,13 @@ class PostgresLedger:
 
     # Outbox
 
-    def due(self, now: datetime, limit: int = 20, holder: str | None = None) -> Sequence[Outgoing]:
+    def due(
+        self, now: datetime, limit: int = 20, holder: str | None = None, target: str | None = None
+    ) -> Sequence[Outgoing]:
         """Notices whose time has come, the most severe first, then the latest written."""
         at = max(to_micros(now), _AT_ONCE)
-        (rows,) = self.database.run(_DUE, {"now": at, "limit": limit, "holder": holder})
+        values = {"now": at, "limit": limit, "holder": holder, "target": target}
+        (rows,) = self.database.run(_DUE, values)
         return [_outgoing(row) for row in rows]
 
     def delivered(self, notice_id: str, at: datetime) -> None:
@@ -270,15 +276,17 @@ class PostgresLedger:
         (rows,) = self.database.run(f"{_WAITING} due_at IS NULL ORDER BY position")
         return [_outgoing(row) for row in rows]
 
-    def resend(self, notice_ids: Sequence[str], now: datetime) -> int:
+    def resend(self, notice_ids: Sequence[str], now: datetime, target: str | None = None) -> int:
         """Make notices due at once; those that have arrived are left alone."""
-        (((count,),),) = self.database.run(_RESEND, {"ids": list(notice_ids), "now": to_micros(now)})
+        values = {"ids": list(notice_ids), "now": to_micros(now), "target": target}
+        (((count,),),) = self.database.run(_RESEND, values)
         return int(count)
 
     def counts(self) -> Backlog:
         """How many notices wait, and how many were given up."""
-        (((waiting, dead, *oldest),),) = self.database.run(_BACKLOG)
-        return Backlog(waiting, dead, *(None if at is None else from_micros(at) for at in oldest))
+        (((waiting, dead, *oldest, targets),),) = self.database.run(_BACKLOG)
+        first, first_dead = (None if at is None else from_micros(at) for at in oldest)
+        return Backlog(waiting, dead, first, first_dead, tuple(sorted(targets or ())))
 
     def _shard(self, model: str) -> int:
         return shard_of(model, SHARDS)
@@ -310,7 +318,8 @@ def _duplicate(batch: Append) -> DuplicateKey:
 
 
 def _outgoing(row: tuple[Any, ...]) -> Outgoing:
-    notice_id, model, event, severity, title, body, at, facts, attempts, error, due_at = row
-    notice = Notice(notice_id, model, event, severity, title, body, from_micros(at), json.loads(facts))
+    notice_id, model, event, severity, title, body, at, facts, target, attempts, error, due_at = row
+    when, values = from_micros(at), json.loads(facts)
+    notice = Notice(notice_id, model, event, severity, title, body, when, values, target)
     next_try = from_micros(due_at) if due_at else None
     return Outgoing(notice, attempts, error, dead=due_at is None, next_try=next_try)

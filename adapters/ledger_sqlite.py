@@ -74,28 +74,33 @@ UPDATE leases SET holder = ?, epoch = ?, expires_at = ?, seconds = ?, claimed_at
 _SET_BACK = SET_BACK // timedelta(microseconds=1)
 
 _INSERT_NOTICE = """
-INSERT INTO outbox (id, model, seq, event, severity, title, body, at, facts)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO outbox (id, model, seq, event, severity, title, body, at, facts, target)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO NOTHING
 """
 _WAITING = """
-SELECT id, model, event, severity, title, body, at, facts, attempts, error, due_at
+SELECT id, model, event, severity, title, body, at, facts, target, attempts, error, due_at
 FROM outbox INDEXED BY outbox_waiting
 WHERE delivered_at IS NULL AND
 """
 _MOST_URGENT = """
 ORDER BY CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, position DESC
 """
+_DUE = f"""{_WAITING} due_at <= :now AND (:target IS NULL OR target = :target) {_MOST_URGENT} LIMIT :limit"""
 # A dead letter stays dead when a late answer tells of another failure.
 _POSTPONE = """
 UPDATE outbox
 SET attempts = attempts + 1, error = :error, due_at = CASE WHEN due_at IS NULL THEN NULL ELSE :due_at END
 WHERE id = :id AND delivered_at IS NULL
 """
-_RESEND = "UPDATE outbox SET attempts = 0, due_at = :now WHERE id = :id AND delivered_at IS NULL"
+_RESEND = """
+UPDATE outbox SET attempts = 0, due_at = :now, target = coalesce(:target, target)
+WHERE id = :id AND delivered_at IS NULL
+"""
 _BACKLOG = """
 SELECT count(due_at), count(*) - count(due_at),
-       min(CASE WHEN due_at IS NOT NULL THEN at END), min(CASE WHEN due_at IS NULL THEN at END)
+       min(CASE WHEN due_at IS NOT NULL THEN at END), min(CASE WHEN due_at IS NULL THEN at END),
+       json_group_array(DISTINCT target) FILTER (WHERE due_at IS NOT NULL AND target <> '')
 FROM outbox INDEXED BY outbox_waiting
 WHERE delivered_at IS NULL
 """
@@ -229,15 +234,15 @@ class SqliteLedger:
 
     # Outbox
 
-    def due(self, now: datetime, limit: int = 20, holder: str | None = None) -> Sequence[Outgoing]:
+    def due(
+        self, now: datetime, limit: int = 20, holder: str | None = None, target: str | None = None
+    ) -> Sequence[Outgoing]:
         """Notices whose time has come, the most severe first, then the latest written."""
         with self._database.reading() as connection:
             if holder not in (None, _lease(connection).holder):
                 return []
-            rows = connection.execute(
-                f"{_WAITING} due_at <= ? {_MOST_URGENT} LIMIT ?", (max(to_micros(now), _AT_ONCE), limit)
-            )
-            return [_outgoing(row) for row in rows]
+            values = {"now": max(to_micros(now), _AT_ONCE), "target": target, "limit": limit}
+            return [_outgoing(row) for row in connection.execute(_DUE, values)]
 
     def delivered(self, notice_id: str, at: datetime) -> None:
         """Note that a notice has arrived. Repeating it, or an unknown id, changes nothing."""
@@ -259,17 +264,19 @@ class SqliteLedger:
             rows = connection.execute(f"{_WAITING} due_at IS NULL ORDER BY position")
             return [_outgoing(row) for row in rows]
 
-    def resend(self, notice_ids: Sequence[str], now: datetime) -> int:
+    def resend(self, notice_ids: Sequence[str], now: datetime, target: str | None = None) -> int:
         """Make notices due at once, with one commit; those that have arrived are left alone."""
-        rows = [{"id": notice_id, "now": to_micros(now)} for notice_id in dict.fromkeys(notice_ids)]
+        asked = dict.fromkeys(notice_ids)
+        rows = [{"id": notice_id, "now": to_micros(now), "target": target} for notice_id in asked]
         with self._database.writing() as connection:
             return connection.executemany(_RESEND, rows).rowcount if rows else 0
 
     def counts(self) -> Backlog:
         """How many notices wait, and how many were given up."""
         with self._database.reading() as connection:
-            waiting, dead, *oldest = connection.execute(_BACKLOG).fetchone()
-            return Backlog(waiting, dead, *(None if at is None else from_micros(at) for at in oldest))
+            waiting, dead, *oldest, targets = connection.execute(_BACKLOG).fetchone()
+            first, first_dead = (None if at is None else from_micros(at) for at in oldest)
+            return Backlog(waiting, dead, first, first_dead, tuple(sorted(json.loads(targets))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,11 +380,13 @@ def _notice_row(notice: Notice, seq: int) -> tuple[Any, ...]:
         notice.body,
         to_micros(notice.at),
         json.dumps(dict(notice.facts), ensure_ascii=False),
+        notice.target,
     )
 
 
 def _outgoing(row: tuple[Any, ...]) -> Outgoing:
-    notice_id, model, event, severity, title, body, at, facts, attempts, error, due_at = row
-    notice = Notice(notice_id, model, event, severity, title, body, from_micros(at), json.loads(facts))
+    notice_id, model, event, severity, title, body, at, facts, target, attempts, error, due_at = row
+    when, values = from_micros(at), json.loads(facts)
+    notice = Notice(notice_id, model, event, severity, title, body, when, values, target)
     next_try = from_micros(due_at) if due_at else None
     return Outgoing(notice, attempts, error, dead=due_at is None, next_try=next_try)

@@ -219,11 +219,17 @@ class MemoryLedger:
 
     # Outbox
 
-    def due(self, now: datetime, limit: int = 20, holder: str | None = None) -> Sequence[Outgoing]:
+    def due(
+        self, now: datetime, limit: int = 20, holder: str | None = None, target: str | None = None
+    ) -> Sequence[Outgoing]:
         """Notices whose time has come, the most severe first, then the latest written."""
         with self._lock:
             waiting = [outgoing for outgoing in self._undelivered(dead=False) if _is_due(outgoing, now)]
-            ours = [outgoing for outgoing in reversed(waiting) if self._sends(holder, outgoing.notice.model)]
+            ours = [
+                outgoing
+                for outgoing in reversed(waiting)
+                if target in (None, outgoing.notice.target) and self._sends(holder, outgoing.notice.model)
+            ]
             return tuple(sorted(ours, key=_rank)[:limit])
 
     def _sends(self, holder: str | None, model: str) -> bool:
@@ -254,12 +260,14 @@ class MemoryLedger:
         with self._lock:
             return tuple(self._undelivered(dead=True))
 
-    def resend(self, notice_ids: Sequence[str], now: datetime) -> int:
+    def resend(self, notice_ids: Sequence[str], now: datetime, target: str | None = None) -> int:
         """Make notices due at once."""
         with self._lock:
             found = {name: outgoing for name in notice_ids if (outgoing := self._outbox.get(name))}
             for name, outgoing in found.items():
-                self._outbox[name] = replace(outgoing, attempts=0, dead=False, next_try=now)
+                to = outgoing.notice.target if target is None else target
+                notice = replace(outgoing.notice, target=to)
+                self._outbox[name] = replace(outgoing, notice=notice, attempts=0, dead=False, next_try=now)
             return len(found)
 
     def counts(self) -> Backlog:
@@ -267,7 +275,9 @@ class MemoryLedger:
         with self._lock:
             waiting = [outgoing.notice.at for outgoing in self._undelivered(dead=False)]
             dead = [outgoing.notice.at for outgoing in self._undelivered(dead=True)]
-            return Backlog(len(waiting), len(dead), min(waiting, default=None), min(dead, default=None))
+            targets = {outgoing.notice.target for outgoing in self._undelivered(dead=False)} - {""}
+            oldest = min(waiting, default=None), min(dead, default=None)
+            return Backlog(len(waiting), len(dead), *oldest, tuple(sorted(targets)))
 
     def _undelivered(self, *, dead: bool) -> list[Outgoing]:
         """In the order in which they were written."""

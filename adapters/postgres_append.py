@@ -85,13 +85,14 @@ _PLANS = """, planned AS (
     END
 )"""
 _TELLS = """, told AS (
-    INSERT INTO outbox (id, model, shard, seq, event, severity, title, body, at, facts)
-    SELECT id, model, shard, %(last)s, event, severity, title, body, at, facts
+    INSERT INTO outbox (id, model, shard, seq, event, severity, title, body, at, facts, target)
+    SELECT id, model, shard, %(last)s, event, severity, title, body, at, facts, target
     FROM unnest(
         %(notice_ids)s::text[], %(notice_models)s::text[], %(notice_shards)s::integer[], %(events)s::text[],
         %(severities)s::text[], %(titles)s::text[], %(bodies)s::text[], %(notice_times)s::bigint[],
-        %(facts)s::text[]
-    ) WITH ORDINALITY AS new (id, model, shard, event, severity, title, body, at, facts, place), verdict
+        %(facts)s::text[], %(targets)s::text[]
+    ) WITH ORDINALITY
+        AS new (id, model, shard, event, severity, title, body, at, facts, target, place), verdict
     WHERE verdict.refusal = '' ORDER BY new.place
     ON CONFLICT (id) DO NOTHING
 )"""
@@ -191,4 +192,5 @@ def _notice_values(batch: Append, shards: dict[str, int]) -> dict[str, Any]:
         "bodies": [notice.body for notice in notices],
         "notice_times": [to_micros(notice.at) for notice in notices],
         "facts": [json.dumps(dict(notice.facts), ensure_ascii=False) for notice in notices],
+        "targets": [notice.target for notice in notices],
     }

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from autoretrain.domain.config import TriggerConfig
 from autoretrain.domain.limits import Limit
+from autoretrain.domain.routes import Route
 from autoretrain.domain.spec import PromotionSpec, TrainingSpec
 from autoretrain.entrypoints.settings import Secrets, Settings
 from autoretrain.entrypoints.settings_cloudwatch import CloudWatchQuerySettings, CloudWatchSettings
@@ -41,6 +42,7 @@ from autoretrain.entrypoints.settings_sections import (
     PrometheusSettings,
     StorageSettings,
     TelemetrySettings,
+    TargetSettings,
 )
 
 PAGE = Path(__file__).resolve().parent / "settings.md"
@@ -57,6 +59,8 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         LedgerSettings,
         StorageSettings,
         AdapterSettings,
+        TargetSettings,
+        Route,
         PrometheusSettings,
         PrometheusQuerySettings,
         CloudWatchSettings,

@@ -7,7 +7,7 @@ that a crash between any two steps is repaired by the next tick.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -23,13 +23,14 @@ from ..ports.errors import (
     UnknownModel,
 )
 from ..ports.ledger import Append, Entry
+from ..ports.notifier import Notice, Notifier
 from ..ports.observations import Look
 from ..ports.telemetry import TickReport
 from ..ports.values import Pending
 from .acting import Acts
 from .asking import Crew
 from .decide import decide
-from .delivery import Delivered, Delivery
+from .delivery import DEFAULT, Delivered, Deliveries
 from .fold import RECENT_JOBS, fold
 from .idle import situation_of
 from .limits import LimitSettings, Ration, gives_back, owner_of
@@ -45,6 +46,7 @@ from .plan import (
     Trouble,
     phase_of,
 )
+from .routes import Route, addressed
 from .sealing import Draft, plain, seal
 from .spec import ModelSpec
 from .state import ModelState
@@ -75,6 +77,8 @@ class Controller:
         triggers: The user's own triggers by name: called with a model's name, they say whether it should be
             retrained and why.
         trigger_types: What kind of trigger each of them is; custom unless said.
+        routes: Which notices go to which target; all to ``ports.notifier`` unless given.
+        targets: The targets of the routes, by name.
     """
 
     def __init__(
@@ -90,6 +94,8 @@ class Controller:
         crew: Crew | None = None,
         triggers: Mapping[str, CustomTrigger] | None = None,
         trigger_types: Mapping[str, TriggerType] | None = None,
+        routes: Sequence[Route] = (),
+        targets: Mapping[str, Notifier] | None = None,
     ) -> None:
         self.ports = ports
         self.fleet = dict(fleet)
@@ -105,8 +111,13 @@ class Controller:
             name: Ration.of(limits or LimitSettings(), spec, backend) for name, spec in self.fleet.items()
         }
         self._world = World(ports, self.fleet, self._rules, self._rations, own, crew)
-        self._delivery = Delivery(
-            ports.outbox, ports.notifier, self._world.ask_in_time, holder=holder, monotonic=monotonic
+        self._routes = tuple(routes)
+        self._delivery = Deliveries(
+            ports.outbox,
+            {**(targets or {}), DEFAULT: ports.notifier},
+            self._world.ask_in_time,
+            holder=holder,
+            monotonic=monotonic,
         )
         self._standing, self._leases = Standing(), LeaseWatch(holder)
         self._states: dict[str, ModelState] = {}
@@ -396,7 +407,7 @@ class Controller:
             entries,
             epoch,
             look_at,
-            notices_of(state, entries),
+            self._notices(state, entries),
             takes=self._rations[state.model].taken_by(drafts, now),
             gives_back=gives_back(drafts),
             owner=owner_of(drafts),
@@ -410,6 +421,9 @@ class Controller:
         log_recorded(after, entries)
         self._world.tally.events.update((state.model, draft.kind) for draft in drafts)
         self._world.tally.jobs += ended_jobs(after, drafts)
+
+    def _notices(self, state: ModelState, entries: tuple[Entry, ...]) -> tuple[Notice, ...]:
+        return addressed(notices_of(state, entries), self._routes, self.fleet[state.model].owner)
 
     # -- looks --------------------------------------------------------------------------------------------
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,11 +34,14 @@ FEW = 5
 DIGEST_SIZE = 100
 """Notices in one digest."""
 
+DEFAULT = ""
+"""Target of what goes to the default notifier."""
+
 MOST_SENDS = 20
-"""Messages in one tick. What is left over is due in the next one."""
+"""Messages to one target in one tick. What is left over is due in the next one."""
 
 MOST_SECONDS = 10.0
-"""No message is begun later than this after the first one of a tick."""
+"""No message is begun later than this after the target's first one of a tick."""
 
 FIRST_WAIT, LONGEST_WAIT = 5.0, 300.0
 """Seconds between two tries of a notice: doubled with every failure, up to the longest."""
@@ -50,6 +53,12 @@ LONGEST_ASKED = 3600.0
 """Seconds that a receiver may ask for at most; a mistaken ``Retry-After`` must not silence us for a year."""
 
 _LONGEST_ERROR = 300
+_GONE = (
+    "the settings have no such target: put it back, or send its notices elsewhere with "
+    "'autoretrain notices resend --all --to TARGET'"
+)
+_FAR_AHEAD = datetime(9999, 12, 31, tzinfo=UTC)
+_MANY = 1000
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"<>]+")
 
 
@@ -66,8 +75,60 @@ class Delivered:
     backlog: Backlog = Backlog(0, 0)  # noqa: RUF009  (frozen)
 
 
+class Deliveries:
+    """One delivery a target, so that a receiver that is away holds back no notices but its own.
+
+    Args:
+        outbox: Where notices wait.
+        notifiers: Who sends them, by target; ``DEFAULT`` among them.
+        ask: Calls a notifier, and turns what goes wrong into a ``Trouble``.
+        holder: Notices of models whose lease is another's are left to that one; ``None`` sends all.
+        monotonic: Stopwatch in seconds, by which a tick's sending is bounded.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        notifiers: Mapping[str, Notifier],
+        ask: Ask,
+        *,
+        monotonic: Callable[[], float],
+        holder: str | None = None,
+    ) -> None:
+        self._outbox = outbox
+        self._holder = holder
+        self._deliveries = {
+            target: Delivery(outbox, notifier, ask, monotonic=monotonic, holder=holder, target=target)
+            for target, notifier in notifiers.items()
+        }
+
+    def deliver(self, now: datetime) -> Delivered:
+        """Send what is due to every target, and give up what is for a target that is no more.
+
+        Args:
+            now: Time of the tick.
+
+        Returns:
+            What has arrived, and what has not.
+
+        Raises:
+            Temporary: The outbox cannot be reached; what was sent and not noted goes out again, with its id.
+        """
+        sent = sum(delivery.send(now) for delivery in self._deliveries.values())
+        backlog = self._outbox.counts()
+        gone = [target for target in backlog.targets if target not in self._deliveries]
+        for target in gone:
+            self._give_up(target)
+        return Delivered(sent, self._outbox.counts() if gone else backlog)
+
+    def _give_up(self, target: str) -> None:
+        """Make dead letters of notices that nobody can take: a person sees them, and can send them on."""
+        for waiting in self._outbox.due(_FAR_AHEAD, _MANY, self._holder, target):
+            self._outbox.postpone(waiting.notice.id, None, f"{target}: {_GONE}")
+
+
 class Delivery:
-    """Takes notices from the outbox to the notifier. Remembers only whether the receiver is away.
+    """Takes the notices of one target from the outbox to its notifier. Remembers only whether it is away.
 
     Args:
         outbox: Where notices wait.
@@ -75,6 +136,7 @@ class Delivery:
         ask: Calls the notifier, and turns what goes wrong into a ``Trouble``.
         holder: Notices of models whose lease is another's are left to that one; ``None`` sends all.
         monotonic: Stopwatch in seconds, by which a tick's sending is bounded.
+        target: Whose notices; those of others are left to their deliveries.
     """
 
     def __init__(
@@ -85,8 +147,11 @@ class Delivery:
         *,
         monotonic: Callable[[], float],
         holder: str | None = None,
+        target: str = DEFAULT,
     ) -> None:
         self._outbox = outbox
+        self._target = target
+        self._part = f"notifier {target}" if target else "notifier"  # threads of its own, and counts
         self._send_one = notifier.send
         # Asked by name: isinstance does not see what a wrapper passes on to the notifier inside it.
         self._send_digest: Callable[[Digest], None] | None = getattr(notifier, "send_digest", None)
@@ -109,8 +174,15 @@ class Delivery:
         Raises:
             Temporary: The outbox cannot be reached; what was sent and not noted goes out again, with its id.
         """
-        sent = 0 if self._is_quiet(now) else self._send_due(now)
-        return Delivered(sent, self._outbox.counts())
+        return Delivered(self.send(now), self._outbox.counts())
+
+    def send(self, now: datetime) -> int:
+        """Send what is due, as far as a tick allows; see ``deliver``.
+
+        Returns:
+            How many notices have arrived.
+        """
+        return 0 if self._is_quiet(now) else self._send_due(now)
 
     def _is_quiet(self, now: datetime) -> bool:
         if self._quiet is None:
@@ -128,7 +200,7 @@ class Delivery:
             if not queue or self._monotonic() > ends:
                 break
             message = queue.popleft()
-            failure = self._ask("notifier", _identity(message), partial(self._send, message))
+            failure = self._ask(self._part, _identity(message), partial(self._send, message))
             if isinstance(failure, Pending):
                 self._on_its_way = message
                 break
@@ -144,7 +216,8 @@ class Delivery:
         return sent
 
     def _messages(self, now: datetime) -> list[Message]:
-        due = self._outbox.due(now, DIGEST_SIZE if self._send_digest else MOST_SENDS, self._holder)
+        most = DIGEST_SIZE if self._send_digest else MOST_SENDS
+        due = self._outbox.due(now, most, self._holder, self._target)
         if self._failures:
             return [(each,) for each in due[-1:]]
         if self._send_digest and len(due) > FEW:

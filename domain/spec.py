@@ -83,6 +83,7 @@ class ModelSpec(BaseModel):
     Attributes:
         name: Name of the model, in the registry and everywhere else.
         group: Group of models that share limits; ``None`` for none.
+        owner: Who answers for the model; notices find their way by it. ``None`` for nobody in particular.
         task: What kind of model it is.
         positive: The class that counts as positive, as text; ``None`` for 1 of 0/1, else ``average``.
         average: How classes are averaged when no positive class is named.
@@ -112,6 +113,7 @@ class ModelSpec(BaseModel):
 
     name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f/:]+$")
     group: str | None = None
+    owner: str | None = Field(default=None, min_length=1)
     task: Literal["classification", "regression"] = "classification"
     positive: str | None = None
     average: Literal["macro", "weighted", "micro"] = "macro"
@@ -190,8 +192,11 @@ class ModelSpec(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all settings of this model; entries carry it as the policy they were decided under."""
-        return digest_of(self.model_dump(mode="json"))
+        """SHA-256 of all settings that decide; entries carry it as the policy they were decided under.
+
+        Who is told decides nothing: another owner is no other policy.
+        """
+        return digest_of(self.model_dump(mode="json", exclude={"owner"}))
 
     def rules(self, custom: dict[str, TriggerType] | None = None) -> dict[str, Rule]:
         """The single rules of this model by name.

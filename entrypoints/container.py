@@ -25,11 +25,11 @@ from ..ports.data import DataSource
 from ..ports.drift import DriftDetector
 from ..ports.errors import ConfigurationError, Problem
 from ..ports.metrics import MetricSource
-from ..ports.notifier import Notifier
 from ..ports.predictor import Predictor
 from ..ports.scorer import Scorer
 from .prometheus import prometheus_access
-from .settings import SECRET_VARIABLES, Secrets, Settings
+from .settings import Secrets, Settings, secret_variables
+from .targets import default_notifier
 
 _instances = itertools.count(1)
 
@@ -64,7 +64,7 @@ def _compute(settings: Settings) -> Any:
         max_parallel=compute.max_parallel,
         grace_seconds=compute.grace_seconds,
         base=settings.base,
-        withheld=(*SECRET_VARIABLES, *set_by_us),
+        withheld=(*secret_variables(), *set_by_us),
         variables=connection_of(settings).variables if settings.storage.url else {},
     )
 
@@ -222,24 +222,6 @@ def _evidently(settings: Settings, compute: Any, store: ObjectStore | None) -> D
     return StoredDrift(drift, store) if store else drift
 
 
-def _log_notifier() -> Notifier:
-    from ..adapters.notifier_log import LogNotifier
-
-    return LogNotifier()
-
-
-def _slack(secrets: Secrets) -> Notifier:
-    from ..adapters.notifier_slack import SlackNotifier
-
-    if secrets.slack_webhook_url is None:
-        fix = "set AUTORETRAIN_SLACK_WEBHOOK_URL in the environment"
-        raise ConfigurationError([Problem("adapters.notifier", "'slack'", fix)])
-    try:
-        return SlackNotifier(secrets.slack_webhook_url.get_secret_value())
-    except ValueError as error:
-        raise ConfigurationError([Problem("AUTORETRAIN_SLACK_WEBHOOK_URL", "", str(error))]) from None
-
-
 def _telemetry() -> Any:
     from ..adapters.telemetry_prometheus import PrometheusTelemetry
 
@@ -266,7 +248,7 @@ def _command_anchors(settings: Settings) -> AnchorKeeper:
         settings.state_dir / "anchors.jsonl",
         directory=settings.base,
         timeout=settings.audit.timeout_seconds,
-        withheld=SECRET_VARIABLES,
+        withheld=secret_variables(),
     )
 
 
@@ -308,11 +290,7 @@ class Container(containers.DeclarativeContainer):
         # Our own code on rows that the controller reads anyway: beside it, wherever models are trained.
         evidently=providers.Singleton(_evidently, settings, processes, object_store),
     )
-    notifier = providers.Selector(
-        providers.Callable(lambda settings: settings.adapters.notifier, settings),
-        log=providers.Singleton(_log_notifier),
-        slack=providers.Singleton(_slack, secrets),
-    )
+    notifier = providers.Singleton(default_notifier, settings, secrets)
     telemetry = providers.Singleton(_telemetry)
     anchors = providers.Selector(
         providers.Callable(lambda settings: settings.audit.keeper, settings),

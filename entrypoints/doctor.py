@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
@@ -23,6 +23,7 @@ from ..ports.anchors import AnchorKeeper
 from ..ports.data import SnapshotRequest
 from ..ports.errors import AutoRetrainError, ConfigurationError, Permanent, Refused, Temporary
 from ..ports.metrics import MetricQuery
+from ..ports.notifier import DEFAULT_TARGET, Notifier
 from ..ports.outbox import Backlog, Outgoing
 from ..ports.values import TimeWindow
 from .anchor_keys import read_signer
@@ -33,6 +34,7 @@ from .container import build_object_store
 from .pipeline import AutoRetrainPipeline
 from .service import exclusive
 from .settings import Settings, load_settings
+from .targets import all_kinds
 
 _LEAST_FREE_BYTES = 1 << 30
 _FAR_AHEAD = datetime(9999, 12, 31, tzinfo=UTC)
@@ -123,9 +125,11 @@ def _extras(settings: Settings) -> Iterator[Finding]:
     needed = [("mlflow", "mlflow"), ("sklearn", "scoring"), ("pyarrow", "scoring")]
     needed += [("evidently", "drift")] if asks_drift else []
     needed += [("cryptography", "anchor")] if settings.audit.keeper != "none" else []
-    needed += [("slack_sdk", "slack")] if settings.adapters.notifier == "slack" else []
     needed += [("pyarrow", "storage")] if settings.storage.url else []
     needed += [("boto3", "cloudwatch")] if settings.adapters.metrics == "cloudwatch" else []
+    kinds = set(all_kinds(settings).values())
+    needed += [("slack_sdk", "slack")] if "slack" in kinds else []
+    needed += [("apprise", "apprise")] if "apprise" in kinds else []
     needed += [("psycopg", "postgres")] if settings.ledger.store == "postgres" else []
     needed += [("kubernetes", "kubernetes")] if settings.adapters.compute == "kubernetes" else []
     needed = list(dict(needed).items())  # one library may serve several
@@ -202,7 +206,8 @@ def _shown_by_anchors(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
 
 
 def _notices(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
-    outbox, how = pipeline.ports.outbox, pipeline.settings.adapters.notifier
+    outbox = pipeline.ports.outbox
+    how = ", ".join(dict.fromkeys(all_kinds(pipeline.settings).values()))
     backlog = outbox.counts()
     if not backlog.waiting and not backlog.dead:
         yield _ok("notices", f"sent by {how}, none waits and none was given up")
@@ -212,11 +217,36 @@ def _notices(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
             f"{len(dead)} given up, the oldest of {oldest}, the last one ({last.notice.title}): {last.error}"
         )
         fix = (
-            "check adapters.notifier and its secret in the environment, then autoretrain notices resend --all"
+            "check who is told and its secret in the environment, then autoretrain notices test and "
+            "autoretrain notices resend --all"
         )
         yield Finding("notices", "warning", text, fix)
     if backlog.waiting:
         yield _waiting_notices(backlog, outbox.due(_FAR_AHEAD, limit=_MANY))
+
+
+def _told(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    """Everybody who is told, as far as can be seen without telling them anything."""
+    kinds = all_kinds(pipeline.settings)
+    for name, notifier in {DEFAULT_TARGET: pipeline.ports.notifier, **pipeline.targets}.items():
+        about = f"notifier.{name}"
+        yield from _run(about, lambda _, name=name, each=notifier: _one_told(name, kinds, each), pipeline)  # type: ignore[misc]
+
+
+def _one_told(name: str, kinds: Mapping[str, str], notifier: Notifier) -> Iterator[Finding]:
+    check: Callable[[], str] | None = getattr(notifier, "check", None)
+    about = f"notifier.{name}"
+    service = getattr(notifier, "service", "")
+    kind = f"{kinds.get(name, 'of your own')}{f', {service}' if service else ''}"
+    if check is None:
+        tried = "" if kind == "log" else f"; try it: autoretrain notices test {name}"
+        yield _ok(about, f"{kind}{tried}")
+        return
+    try:
+        yield _ok(about, f"{kind}, {check()}")
+    except Temporary as away:
+        fix = f"nothing is lost while it is away; try it: autoretrain notices test {name}"
+        yield Finding(about, "warning", f"{kind}: {away}", fix)
 
 
 def _waiting_notices(backlog: Backlog, waiting: Sequence[Outgoing]) -> Finding:
@@ -363,6 +393,7 @@ _CHECKS: dict[str, Check] = {
     "ledger": _ledger,
     "storage": _storage,
     "anchors": _anchors,
+    "notifier": _told,
     "notices": _notices,
     "mlflow": _registry,
     "metrics": _metrics,

@@ -27,6 +27,7 @@ from ..ports.errors import (
     Temporary,
     UnknownJob,
 )
+from ..ports.notifier import Notifier
 from ..ports.telemetry import TickReport
 from ..ports.values import Pending
 from .audit import chains_alone, examine
@@ -66,7 +67,7 @@ class AutoRetrainPipeline:
             ``controller.patience_seconds`` is taken up by a later tick, and delays no other model.
         **ports: Replacements by port name (``metrics=…``, ``ledger=…``; ``container.PORTS`` lists them). A
             ledger that is also agenda, limits and outbox, as ours are, replaces all four. ``anchors=…``
-            replaces the keeper of anchors.
+            replaces the keeper of anchors, ``targets={…}`` notifiers of ``notifier.targets`` by name.
 
     Raises:
         ConfigurationError: Settings that cannot be used; every problem at once.
@@ -85,6 +86,7 @@ class AutoRetrainPipeline:
         **ports: Any,
     ) -> None:
         from .container import build_keeper, build_ports, holder_name
+        from .targets import build_targets
 
         self.settings = settings if isinstance(settings, Settings) else load_settings(settings)
         self.config = config or TriggerConfig()
@@ -92,6 +94,8 @@ class AutoRetrainPipeline:
         self._own = {trigger.name: trigger for trigger in triggers}
         check_rules(self.settings, {name: t.get_trigger_type() for name, t in self._own.items()})
         self.anchor_keeper: AnchorKeeper | None = ports.pop("anchors", None) or build_keeper(self.settings)
+        given = dict(ports.pop("targets", None) or {})
+        self.targets: Mapping[str, Notifier] = {**build_targets(self.settings, given), **given}
         self.ports = build_ports(self.settings, ports)
         self._clock = clock or (lambda: datetime.now(UTC))
         self._session = Session(
@@ -102,6 +106,7 @@ class AutoRetrainPipeline:
             holder_name(kind),
             _explicit(self.config),
             crew=None if patient else SideBySide(self.settings.controller.patience_seconds),
+            targets=self.targets,
         )
 
     # -- triggers -----------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ..domain.explain import Moment, timeline
 from ..domain.fold import fold
@@ -18,6 +19,7 @@ from ..domain.sealing import Fault
 from ..domain.state import ModelState
 from ..ports.errors import ConfigurationError, Problem, Refused, UnknownJob, UnknownModel
 from ..ports.ledger import Ledger
+from ..ports.notifier import DEFAULT_TARGET
 from ..ports.outbox import Outgoing
 from .audit import chains_alone, examine
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
@@ -61,6 +63,7 @@ class Installation:
         self.fleet: tuple[str, ...] = found.models
         self.settings_file = found.settings_file
         self.has_audit = found.has_audit
+        self.targets: tuple[str, ...] = found.targets
         self.store = found.store
         self.state_dir = found.store.state_dir
         ledger = found.store.ledger()
@@ -138,11 +141,11 @@ class Installation:
             return []
         return [*self._ledger.due(_FAR_AHEAD, limit=_ALL), *self._ledger.dead_letters()]
 
-    def find_notice(self, prefix: str) -> str:
-        """Identity of a notice that has not arrived, by a beginning of it that no other has.
+    def find_notices(self, prefix: str) -> list[str]:
+        """Identities of notices that have not arrived, by a beginning that those of one event alone have.
 
         Raises:
-            Refused: None begins so, or several do; names them.
+            Refused: None begins so, or those of several events do; names them.
         """
         ids = [outgoing.notice.id for outgoing in self.undelivered()]
         found = [notice_id for notice_id in ids if prefix and notice_id.startswith(prefix)]
@@ -150,13 +153,28 @@ class Installation:
             raise Refused(
                 f"no notice {prefix or repr(prefix)} waits or was given up; 'autoretrain notices' lists them"
             )
-        if len(found) > 1 and prefix not in found:
+        if prefix in found:
+            return [prefix]
+        if len({notice_id.partition(".")[0] for notice_id in found}) > 1:
             raise Refused(f"several notices begin with {prefix}: {', '.join(found)}")
-        return prefix if prefix in found else found[0]
+        return found
 
-    def resend(self, notice_ids: Sequence[str], now: datetime) -> int:
-        """Make notices due at once; returns how many are. See ``Outbox.resend``."""
-        return self._ledger.resend(notice_ids, now) if self._ledger else 0
+    def resend(self, notice_ids: Sequence[str], now: datetime, to: str | None = None) -> int:
+        """Make notices due at once; returns how many are. See ``Outbox.resend``.
+
+        Args:
+            notice_ids: Identities.
+            now: Time of the next try.
+            to: Target that gets them from now on; ``None`` leaves that as it is.
+
+        Raises:
+            Refused: The settings have no such target.
+        """
+        if to not in (None, DEFAULT_TARGET, *self.targets):
+            known = ", ".join((*self.targets, DEFAULT_TARGET))
+            raise Refused(f"there is no target {to!r} in the settings; there are {known}")
+        target = "" if to == DEFAULT_TARGET else to
+        return self._ledger.resend(notice_ids, now, target) if self._ledger else 0
 
     def faults(self) -> list[Fault]:
         """Walk every stream by its chain; the first fault of each that has one, empty when all are whole."""
@@ -172,12 +190,14 @@ class Place:
         models: Names of its models.
         has_audit: Whether it has a section ``audit``.
         store: Where the ledger is.
+        targets: Names of ``notifier.targets``.
     """
 
     settings_file: Path
     models: tuple[str, ...]
     has_audit: bool
     store: Store
+    targets: tuple[str, ...] = ()
 
 
 def place_of(settings: str | Path | None = None) -> Place:
@@ -204,7 +224,13 @@ def place_of(settings: str | Path | None = None) -> Place:
     if problems:
         raise ConfigurationError(problems)
     store = store_of_file(values, (file.parent / state).absolute())
-    return Place(file, tuple(models), "audit" in values, store)
+    return Place(file, tuple(models), "audit" in values, store, _targets(values.get("notifier")))
+
+
+def _targets(notifier: Any) -> tuple[str, ...]:
+    """Names of targets, as far as they can be read; the settings' own check says what is wrong."""
+    targets = notifier.get("targets") if isinstance(notifier, dict) else None
+    return tuple(targets) if isinstance(targets, dict) else ()
 
 
 def job_ids(state: ModelState) -> list[str]:

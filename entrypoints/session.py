@@ -20,6 +20,7 @@ from ..domain.trigger_types import TriggerType
 from ..domain.verdict import Answer, Verdict
 from ..domain.world import Ports
 from ..ports.errors import Refused, Temporary, UnknownJob
+from ..ports.notifier import Notifier
 from ..ports.telemetry import TickReport
 from ..ports.values import Pending
 from .settings import Settings
@@ -44,6 +45,7 @@ class Session:
         holder: Identity of this program for its leases.
         overrides: Fields of the trigger configuration that differ from the settings.
         crew: Puts the controller's questions; ``None`` waits for each answer.
+        targets: Who is told by the routes of the settings, by name.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Session:
         holder: str,
         overrides: Mapping[str, Any],
         crew: Crew | None = None,
+        targets: Mapping[str, Notifier] | None = None,
     ) -> None:
         self._settings = settings
         self._ports = ports
@@ -62,6 +65,7 @@ class Session:
         self._clock = clock or (lambda: datetime.now(UTC))
         self._holder = holder
         self._crew = crew
+        self._targets = targets or {}
         self._lock = threading.RLock()
         self._keeps_lease = False
         self._controller = self._build(overrides)
@@ -82,6 +86,8 @@ class Session:
             crew=self._crew,
             triggers={name: trigger.should_retrain for name, trigger in self._own.items()},
             trigger_types={name: trigger.get_trigger_type() for name, trigger in self._own.items()},
+            routes=self._settings.notifier.routes,
+            targets=self._targets,
         )
 
     def reconfigure(self, overrides: Mapping[str, Any]) -> None:

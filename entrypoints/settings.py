@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from .settings_sections import (
     LoggingSettings,
     MlflowSettings,
     ModelSettings,
+    NotifierSettings,
     PredictionSettings,
     PrometheusSettings,
     Section,
@@ -50,6 +53,7 @@ class Settings(Section):
         ledger: Where the ledger is.
         storage: Where snapshots and predictions are kept.
         adapters: Which technology stands behind which port.
+        notifier: Who gets which notices.
         prometheus: Live metrics.
         cloudwatch: Live metrics, too.
         mlflow: Registry and tracking.
@@ -69,6 +73,7 @@ class Settings(Section):
     ledger: LedgerSettings = Field(default_factory=LedgerSettings)
     storage: StorageSettings = Field(default_factory=StorageSettings)
     adapters: AdapterSettings = Field(default_factory=AdapterSettings)
+    notifier: NotifierSettings = Field(default_factory=NotifierSettings)
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
     cloudwatch: CloudWatchSettings = Field(default_factory=CloudWatchSettings)
     mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
@@ -154,6 +159,27 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _routes(self) -> Settings:
+        """A route that can take nothing is a mistake, and a silent one."""
+        owners = {spec.owner for spec in self.models.values()}
+        lost = []
+        for number, route in enumerate(self.notifier.routes):
+            where = f"notifier.routes.{number}"
+            lost += [
+                f"{where}.models: no model has a name like {pattern!r}"
+                for pattern in route.models
+                if not fnmatch.filter(self.models, pattern)
+            ]
+            lost += [
+                f"{where}.owners: no model has the owner {owner!r}"
+                for owner in route.owners
+                if owner not in owners
+            ]
+        if lost:
+            raise ValueError("; ".join(lost))
+        return self
+
+    @model_validator(mode="after")
     def _anchors_elsewhere(self) -> Settings:
         """Whoever can change the ledger must not be able to change the anchors, or to sign others."""
         within = [
@@ -210,6 +236,9 @@ class Secrets(BaseSettings):
 
     Attributes:
         slack_webhook_url: Incoming webhook of the Slack channel.
+        webhook_url: Where the notifier ``webhook`` posts to.
+        webhook_key: Key that it signs with, 32 characters or more.
+        apprise_url: Address that the notifier ``apprise`` sends to, as apprise writes it.
         prometheus_token: Bearer token for Prometheus.
         prometheus_password: Password of ``prometheus.user``.
         prometheus_headers: Secret headers for Prometheus: ``Name: value``, one a line.
@@ -221,6 +250,9 @@ class Secrets(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="AUTORETRAIN_", extra="ignore", frozen=True)
 
     slack_webhook_url: SecretStr | None = None
+    webhook_url: SecretStr | None = None
+    webhook_key: SecretStr | None = None
+    apprise_url: SecretStr | None = None
     prometheus_token: SecretStr | None = None
     prometheus_password: SecretStr | None = None
     prometheus_headers: SecretStr | None = None
@@ -235,6 +267,14 @@ class Secrets(BaseSettings):
 
 SECRET_VARIABLES = tuple(f"AUTORETRAIN_{name.upper()}" for name in Secrets.model_fields)
 """Environment variables that hold secrets; no run of ours or of the user's gets them."""
+
+_OF_TARGETS = ("SLACK_WEBHOOK_URL", "WEBHOOK_URL", "WEBHOOK_KEY", "APPRISE_URL")
+
+
+def secret_variables() -> tuple[str, ...]:
+    """``SECRET_VARIABLES``, and those of named targets that are set (``AUTORETRAIN_APPRISE_URL_ONCALL``)."""
+    beginnings = tuple(f"AUTORETRAIN_{field}_" for field in _OF_TARGETS)
+    return (*SECRET_VARIABLES, *(name for name in os.environ if name.startswith(beginnings)))
 
 
 def load_settings(path: str | Path | None = None) -> Settings:

@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..adapters.prometheus_access import OWN_HEADERS, OWN_PARAMETERS, checked_headers
+from ..domain.routes import Route
 from ..domain.spec import ModelSpec
 from ..ports.compute import SandboxChoice
+from ..ports.notifier import DEFAULT_TARGET
 from .stores import DEFAULT_SCHEMA, PASSWORD_FIX, SCHEMA_PATTERN, holds_password
 
 _BUCKET_AND_PREFIX = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/(?!\.{1,2}(/|$))[A-Za-z0-9_.=-]+)*/?"
@@ -23,6 +25,8 @@ _BUCKET_AND_PREFIX = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/(?!\.{1,2}(/|$))[A
 _ENDPOINT = r"https?://[\w.-]+(:\d{1,5})?/?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?/?"
 SECRET_HEADER = re.compile(r"(?i)token|secret|password|api[_-]?key|cookie|authorization")
 """Headers that hold secrets by their names."""
+_TARGET_NAME = "[a-z0-9][a-z0-9-]{0,39}"
+"""It ends the names of environment variables and the ids of notices."""
 
 
 class Section(BaseModel):
@@ -75,14 +79,61 @@ class AdapterSettings(Section):
         metrics: Where live metrics come from: ``rescoring`` predicts recent labelled rows again,
             ``prometheus`` asks a server, ``cloudwatch`` asks AWS.
         drift: What compares recent rows with those the champion was trained on.
-        notifier: Where notices for people go.
+        notifier: Where notices for people go that no route takes (``[[notifier.routes]]``).
         compute: Where training and predictions run: as processes of this machine, or as Jobs of a cluster.
     """
 
     metrics: Literal["rescoring", "prometheus", "cloudwatch"] = "rescoring"
     drift: Literal["evidently"] = "evidently"
-    notifier: Literal["log", "slack"] = "log"
+    notifier: Literal["log", "slack", "webhook", "apprise"] = "log"
     compute: Literal["subprocess", "kubernetes"] = "subprocess"
+
+
+class TargetSettings(Section):
+    """Somebody who is told; the address is a secret and comes from the environment.
+
+    Attributes:
+        kind: How: ``slack`` by an incoming webhook, ``webhook`` as signed JSON to a program of yours,
+            ``apprise`` by e-mail, Teams, PagerDuty and more, ``log`` as a line of the log.
+    """
+
+    kind: Literal["slack", "webhook", "apprise", "log"]
+
+
+class NotifierSettings(Section):
+    """Who gets which notices.
+
+    Attributes:
+        targets: Who can be told, by name.
+        routes: Which notices go to which of them; what no route takes goes to ``adapters.notifier``.
+    """
+
+    targets: dict[str, TargetSettings] = Field(default_factory=dict)
+    routes: tuple[Route, ...] = ()
+
+    @model_validator(mode="after")
+    def _connected(self) -> NotifierSettings:
+        problems = [
+            f"targets.{name}: a name is of small letters, digits and '-', and not '{DEFAULT_TARGET}'"
+            for name in self.targets
+            if not re.fullmatch(_TARGET_NAME, name) or name == DEFAULT_TARGET
+        ]
+        known = ", ".join([*self.targets, DEFAULT_TARGET])
+        problems += [
+            f"routes.{number}.targets: there is no target {name!r} (there are: {known})"
+            for number, route in enumerate(self.routes)
+            for name in route.targets
+            if name not in self.targets and name != DEFAULT_TARGET
+        ]
+        reached = {name for route in self.routes for name in route.targets}
+        problems += [
+            f"targets.{name}: no route leads to it: name it in notifier.routes"
+            for name in self.targets
+            if not problems and name not in reached
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
 
 class LedgerSettings(Section):

@@ -22,7 +22,7 @@ _IN_PARAMETER = re.compile(
 _IN_JSON = re.compile(rf"(?i)(['\"][\w-]*(?:{_NAMES})[\w-]*['\"]\s*:\s*['\"])[^'\"]*")
 _IN_HEADER = re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*(?:b?['\"])?(?:(?:bearer|basic)\s+)?)[^\s'\"]+")
 _SECRET_VARIABLE = re.compile(
-    r"(?i)password|passwd|token|secret|api_?key|access_?key|private_?key|audit_?key|webhook|connection_string|dsn|_headers$"
+    r"(?i)password|passwd|token|secret|api_?key|access_?key|private_?key|audit_?key|webhook|apprise|connection_string|dsn|_headers$"
 )
 
 

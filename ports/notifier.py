@@ -12,6 +12,9 @@ Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
 """Most severe first."""
 
+DEFAULT_TARGET = "default"
+"""What people call the default notifier; ``Notice.target`` is empty for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Notice:
@@ -21,12 +24,14 @@ class Notice:
         id: Stable identity; the same event always has the same id, so that a receiver can drop repeats.
         model: Name of the model.
         event: Kind of event (``started``, ``completed``, ``deployed``, ``deployment_failed``,
-            ``rolled_back``, ``needs_approval``, ``conflict``, ``unknown_lasting``).
+            ``rolled_back``, ``rollback_failed``, ``needs_approval``, ``conflict``, ``unknown_lasting``).
         severity: How much it should disturb.
         title: One line.
         body: What happened and why, a few lines.
         at: When it happened.
         facts: Names and values worth a table.
+        target: Name of the one it is for; empty for the default notifier. A notice that several are to get is
+            one for each of them, with an id of its own.
     """
 
     id: str
@@ -37,6 +42,7 @@ class Notice:
     body: str
     at: datetime
     facts: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,12 +38,14 @@ class Backlog:
         dead: Notices that were given up.
         oldest_waiting: When the oldest waiting one happened (``Notice.at``); ``None`` when none waits.
         oldest_dead: When the oldest dead one happened; ``None`` when there is none.
+        targets: Names of whom the waiting ones are for, sorted, without those for the default notifier.
     """
 
     waiting: int
     dead: int
     oldest_waiting: datetime | None = None
     oldest_dead: datetime | None = None
+    targets: tuple[str, ...] = ()
 
 
 class Outbox(Protocol):
@@ -56,7 +58,9 @@ class Outbox(Protocol):
     Every method raises ``Temporary`` when the store cannot be reached or is busy.
     """
 
-    def due(self, now: datetime, limit: int = 20, holder: str | None = None) -> Sequence[Outgoing]:
+    def due(
+        self, now: datetime, limit: int = 20, holder: str | None = None, target: str | None = None
+    ) -> Sequence[Outgoing]:
         """Waiting notices whose time has come (``next_try <= now``).
 
         The most severe first (critical, warning, info), and among equals those written last; so a backlog
@@ -67,6 +71,7 @@ class Outbox(Protocol):
             limit: At most so many.
             holder: Only of models whose shard this holder has the lease of, so that no two controllers send
                 the same notice; ``None`` takes all.
+            target: Only those for this one (empty: the default notifier); ``None`` takes all.
         """
         ...
 
@@ -89,7 +94,7 @@ class Outbox(Protocol):
         """Notices that were given up, in the order in which they were written."""
         ...
 
-    def resend(self, notice_ids: Sequence[str], now: datetime) -> int:
+    def resend(self, notice_ids: Sequence[str], now: datetime, target: str | None = None) -> int:
         """Make notices due at once, all in one transaction: a person wants them sent again.
 
         Dead letters wait again; for those that wait, the next try is now. Attempts begin at 0, and the last
@@ -98,6 +103,8 @@ class Outbox(Protocol):
         Args:
             notice_ids: Identities; may be empty, or hold one twice.
             now: Time of the next try.
+            target: Whom they are for from now on (empty: the default notifier); ``None`` changes nothing in
+                that. Their ids stay.
 
         Returns:
             How many notices are due now because of it.

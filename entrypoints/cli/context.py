@@ -71,7 +71,7 @@ class Invocation:
         """
         import logging
 
-        from ..settings import SECRET_VARIABLES
+        from ..settings import secret_variables
         from ..settings_sections import LoggingSettings
         from ..structured_logs import configure, secrets_of
 
@@ -81,7 +81,7 @@ class Invocation:
             self.log_format or settings.format,
             ours=min(said, [logging.ERROR, logging.INFO, logging.DEBUG][min(self.verbose, 2)]),
             others=logging.INFO if self.verbose > 1 else logging.WARNING,
-            secrets=secrets_of(SECRET_VARIABLES),
+            secrets=secrets_of(secret_variables()),
         )
         self._says_json = (self.log_format or settings.format) == "json"
 

@@ -162,6 +162,54 @@ class OutboxContract(StoreContract):
         store.resend(["c"], NOW)
         assert store.counts() == Backlog(3, 0, oldest_waiting=NOW + minute)
 
+    def test_notices_of_one_target_are_told_from_the_others(self, store: LedgerStore) -> None:
+        pager = replace(notice("n.pager"), target="pager")
+        store.append(request(sealed_entries("m", 1), None, notice("n"), pager))
+
+        assert list(store.due(NOW, target="pager")) == [Outgoing(pager, 0)]
+        assert list(store.due(NOW, target="")) == [Outgoing(notice("n"), 0)]
+        assert list(store.due(NOW, target="mail")) == []
+        assert sorted(_ids(store.due(NOW))) == ["n", "n.pager"]
+
+    def test_the_limit_is_of_one_target(self, store: LedgerStore) -> None:
+        many = [replace(notice(f"{number}.pager"), target="pager") for number in range(30)]
+        store.append(request(sealed_entries("m", 1), None, notice("n"), *many))
+
+        assert _ids(store.due(NOW, limit=1, target="")) == ["n"]  # though it is the oldest of all
+
+    def test_one_target_says_nothing_of_another(self, store: LedgerStore) -> None:
+        pager = replace(notice("n.pager"), target="pager")
+        store.append(request(sealed_entries("m", 1), None, notice("n"), pager))
+
+        store.postpone("n.pager", None, "revoked")
+        store.delivered("n", NOW)
+
+        assert list(store.dead_letters()) == [Outgoing(pager, 1, "revoked", dead=True)]
+
+    def test_it_is_known_whom_notices_wait_for(self, store: LedgerStore) -> None:
+        told = [replace(notice(f"n.{name}"), target=name) for name in ("pager", "mail", "chat", "Größe, 2")]
+        more = replace(notice("o.mail"), target="mail")
+        store.append(request(sealed_entries("m", 1), None, notice("n"), *told, more))
+        store.delivered("n.pager", NOW)
+        store.postpone("n.chat", None, "revoked")
+
+        assert store.counts().targets == ("Größe, 2", "mail")
+
+    def test_a_notice_may_be_sent_to_another_target(self, store: LedgerStore) -> None:
+        pager = replace(notice("n.pager"), target="pager")
+        store.append(request(sealed_entries("m", 1), None, pager))
+        store.postpone("n.pager", None, "there is no such target")
+
+        assert store.resend(["n.pager"], NOW, "mail") == 1
+
+        moved = replace(pager, target="mail")
+        assert list(store.due(NOW, target="mail")) == [
+            Outgoing(moved, 0, "there is no such target", next_try=NOW)
+        ]
+        assert store.resend(["n.pager"], NOW) == 1
+        assert store.resend(["n.pager"], NOW, "") == 1
+        assert _ids(store.due(NOW, target="")) == ["n.pager"]
+
     def test_an_unknown_notice_is_nothing(self, store: LedgerStore) -> None:
         store.delivered("unknown", NOW)
         store.postpone("unknown", None, "away")

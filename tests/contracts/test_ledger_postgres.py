@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Any
@@ -107,7 +107,9 @@ class OpenAppend:
 
     def __init__(self, postgres: Postgres, schema: str, batch: Append, *, locked: bool = True) -> None:
         self._session = Session.open(parameters_of(postgres.dsn()), SECONDS)
-        statement = append_statement(batch, 1, {batch.model: shard_of(batch.model, SHARDS)})
+        statement = append_statement(
+            batch, max(released_scripts()), {batch.model: shard_of(batch.model, SHARDS)}
+        )
         text = statement.text if locked else statement.text.replace(" FOR SHARE", "")
         assert (text != statement.text) is not locked
         self._session.all_rows(f"BEGIN; SET LOCAL search_path TO {schema}".encode(), None)
@@ -548,7 +550,7 @@ class TestTables:
                 other.models()
             with pytest.raises(Permanent, match=r"schema is 99.*upgrade autoretrain"):
                 other.upgrade()
-            assert other.versions() == (99, 1)
+            assert other.versions() == (99, 2)
 
     def test_a_process_of_the_old_release_is_refused_once_the_tables_are_upgraded(
         self, postgres: Postgres, schema: str, ledger: PostgresLedger
@@ -565,12 +567,34 @@ class TestTables:
         entries = sealed_entries("m", 2)
         ledger.append(request(entries))
         newer = self._newer(postgres, schema)
-        with pytest.raises(Permanent, match=r"schema is 1, .* needs 2: .*autoretrain db upgrade"):
+        with pytest.raises(Permanent, match=r"schema is 2, .* needs 3: .*autoretrain db upgrade"):
             newer.run("SELECT 1")
 
-        assert newer.upgrade() == (1, 2)
-        assert newer.upgrade() == (2, 2)
+        assert newer.upgrade() == (2, 3)
+        assert newer.upgrade() == (3, 3)
         assert newer.run("SELECT count(*), count(added) FROM entries") == [[(2, 0)]]
+
+    def test_notices_of_before_there_were_targets_go_to_the_default_one(
+        self, postgres: Postgres, schema: str, ledger: PostgresLedger
+    ) -> None:
+        first = PostgresSchema(schema, {1: released_scripts()[1]})
+        with closing(PostgresDatabase(postgres.dsn(), first)) as older:
+            older.upgrade()
+        (entry,) = sealed_entries("m", 1)
+        row = {field.name: getattr(entry, field.name) for field in fields(entry)}
+        told = "(id, model, shard, seq, event, severity, title, body, at, facts)"
+        values = "('n', 'm', 0, 1, 'started', 'info', 'Told', 'because', 0, '{}')"
+        with psycopg.connect(postgres.dsn()) as connection:
+            columns, places = ", ".join(row), ", ".join(f"%({name})s" for name in row)
+            insert = f"INSERT INTO {schema}.entries ({columns}) VALUES ({places})"
+            connection.execute(insert.encode(), row)
+            connection.execute(f"INSERT INTO {schema}.outbox {told} VALUES {values}".encode())
+
+        assert ledger.upgrade() == (1, 2)
+
+        (waiting,) = ledger.due(NOW, target="")
+        assert (waiting.notice.id, waiting.notice.target) == ("n", "")
+        assert ledger.counts().targets == ()
 
     def test_of_upgrades_at_once_one_does_it_and_the_others_find_it_done(
         self, postgres: Postgres, schema: str
@@ -579,8 +603,8 @@ class TestTables:
             created = list(pool.map(lambda _: self._first(postgres, schema).upgrade(), range(4)))
             upgraded = list(pool.map(lambda _: self._newer(postgres, schema).upgrade(), range(4)))
 
-        assert sorted(created) == [(0, 1), (1, 1), (1, 1), (1, 1)]
-        assert sorted(upgraded) == [(1, 2), (2, 2), (2, 2), (2, 2)]
+        assert sorted(created) == [(0, 2), (2, 2), (2, 2), (2, 2)]
+        assert sorted(upgraded) == [(2, 3), (3, 3), (3, 3), (3, 3)]
 
     def test_an_upgrade_that_fails_changes_nothing(self, postgres: Postgres, schema: str) -> None:
         self._first(postgres, schema).upgrade()
@@ -589,7 +613,7 @@ class TestTables:
         with pytest.raises(Permanent, match="division by zero"):
             broken.upgrade()
 
-        assert self._first(postgres, schema).version() == 1
+        assert self._first(postgres, schema).version() == 2
         self._newer(postgres, schema).upgrade()
 
     def test_the_tables_of_something_else_are_left_alone(self, postgres: Postgres, schema: str) -> None:
@@ -602,7 +626,7 @@ class TestTables:
 
     def test_looking_for_the_tables_creates_none(self, postgres: Postgres, schema: str) -> None:
         with another(postgres, schema) as ledger:
-            assert ledger.versions() == (0, 1)
+            assert ledger.versions() == (0, 2)
         found = postgres.sql(f"SELECT count(*) FROM pg_namespace WHERE nspname = '{schema}'", "autoretrain")
         assert found == [(0,)]
 
@@ -644,5 +668,5 @@ class TestTables:
         postgres: Postgres, schema: str, script: str = "ALTER TABLE entries ADD COLUMN added text"
     ) -> PostgresDatabase:
         """The database as the next release sees it."""
-        scripts: Mapping[int, str] = {**released_scripts(), 2: script}
+        scripts: Mapping[int, str] = {**released_scripts(), 3: script}
         return PostgresDatabase(postgres.dsn(), PostgresSchema(schema, scripts))

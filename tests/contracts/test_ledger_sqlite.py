@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import astuple, fields
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -34,7 +35,11 @@ from autoretrain.ports.errors import Overtaken, Permanent, Temporary
 from autoretrain.ports.ledger import Append
 from autoretrain.ports.limits import Unit
 
+from services import ROOT
+
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "ledger-0.1.0.db"
+
+SQL = ROOT / "adapters" / "sql"
 
 SECONDS = 30  # how long a helper process may take at most, far more than it needs
 
@@ -348,14 +353,40 @@ class TestFile:
         path.parent.mkdir()
         shutil.copy(FIXTURE, path)
         with closing(SqliteLedger(path)) as ledger:
-            with pytest.raises(Permanent, match=r"schema is 1, .* needs 2: .*autoretrain db upgrade"):
+            with pytest.raises(Permanent, match=r"schema is 1, .* needs 3: .*autoretrain db upgrade"):
                 ledger.models()
 
-            assert ledger.upgrade() == (1, 2)
-            assert ledger.upgrade() == (2, 2)
+            assert ledger.upgrade() == (1, 3)
+            assert ledger.upgrade() == (3, 3)
 
             assert [verify(model, ledger.read(model)) for model in ledger.models()] == [None, None]
             assert ledger.used([Unit("trainings", "", 1)]) == [0]
+
+    @pytest.mark.parametrize("version", [1, 2])
+    def test_notices_of_before_there_were_targets_go_to_the_default_one(
+        self, path: Path, version: int
+    ) -> None:
+        path.parent.mkdir()
+        (entry,) = sealed_entries("m", 1)
+        with closing(connect(path)) as older:
+            for number in range(1, version + 1):
+                older.executescript((SQL / f"sqlite_{number:04}.sql").read_text())
+            columns = ", ".join(field.name for field in fields(entry))
+            places = ", ".join("?" for _ in fields(entry))
+            older.execute(f"INSERT INTO entries ({columns}) VALUES ({places})", astuple(entry))
+            older.execute(
+                "INSERT INTO outbox (id, model, seq, event, severity, title, body, at, facts)"
+                " VALUES ('n', 'm', 1, 'started', 'info', 'Told', 'because', 0, '{}')"
+            )
+            older.execute(f"PRAGMA application_id = {0x4152544C}")
+            older.execute(f"PRAGMA user_version = {version}")
+            older.commit()
+        with closing(SqliteLedger(path)) as ledger:
+            assert ledger.upgrade() == (version, 3)
+
+            assert list(ledger.read("m")) == [entry]
+            (waiting,) = ledger.due(NOW, target="")
+            assert (waiting.notice.id, waiting.notice.target) == ("n", "")
 
     def test_an_upgrade_that_fails_changes_nothing(self, path: Path) -> None:
         path.parent.mkdir()

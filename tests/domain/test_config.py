@@ -203,3 +203,10 @@ def test_the_digest_is_of_every_setting() -> None:
         spec_of(trigger={"drift_threshold": 0.3}),
     )
     assert len({spec.digest, *(other.digest for other in changed)}) == 5
+
+
+def test_who_is_told_is_no_other_policy() -> None:
+    spec = ModelSpec(name="heat", training=TrainingSpec(command=("python", "train.py")))
+    before_there_were_owners = "df30d82df0cf1dff712b9cbabd2460149937f7075799aa225a3b18075cac2a15"
+    assert spec.digest == before_there_were_owners
+    assert spec.model_copy(update={"owner": "energy"}).digest == before_there_were_owners

@@ -26,6 +26,7 @@ from autoretrain.adapters.memory import (
 from autoretrain.domain.controller import Controller
 from autoretrain.domain.jobs import JobStatus
 from autoretrain.domain.requests import ask_approve, ask_cancel, ask_rollback, ask_start
+from autoretrain.domain.routes import Route
 from autoretrain.domain.sealing import Draft, seal, verify
 from autoretrain.domain.trigger_types import TriggerType
 from autoretrain.domain.verdict import Verdict
@@ -534,3 +535,20 @@ def test_a_stream_of_a_newer_version_does_not_stop_the_others() -> None:
     report = controller.tick(NOW + HOUR)
     assert report.errors["ledger"] == 1
     assert report.events["n", "look.changed"] == 1
+
+
+class TestRoutes:
+    def test_notices_go_where_the_routes_lead(self) -> None:
+        place, pager, mail = Place(), MemoryNotifier(), MemoryNotifier()
+        place.fleet["m"] = spec_of(name="m", owner="energy")
+        place.metrics.set("m", "accuracy", 0.8)
+        routes = [
+            Route(targets=("pager",), severity="critical"),
+            Route(targets=("mail", "default"), owners=("energy",)),
+        ]
+        report = place.controller(routes=routes, targets={"pager": pager, "mail": mail}).tick(NOW)
+        events = ["started", "deployed", "completed"]
+        assert [notice.event for notice in place.notifier.sent] == events
+        assert [(notice.event, notice.target) for notice in mail.sent] == [(each, "mail") for each in events]
+        assert not pager.sent
+        assert report.notices_sent == 6

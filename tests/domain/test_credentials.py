@@ -53,6 +53,17 @@ def test_values_of_telling_variables_are_hidden_wherever_they_are(monkeypatch: p
     assert without_credentials(text) == "*** *** short a long plain value"
 
 
+@pytest.mark.parametrize(
+    "variable",
+    ["AUTORETRAIN_APPRISE_URL", "AUTORETRAIN_APPRISE_URL_ONCALL", "AUTORETRAIN_WEBHOOK_KEY_TICKETS"],
+)
+def test_addresses_and_keys_of_those_who_are_told_are_taken_out(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "pagerduty://r0uting@ap1key")
+    assert without_credentials("cannot load pagerduty://r0uting@ap1key now") == "cannot load *** now"
+
+
 def test_an_address_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_TOKEN", "artefacts")
     assert without_userinfo("sftp://ann:pw@store/artefacts/1") == "sftp://store/artefacts/1"

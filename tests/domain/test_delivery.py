@@ -19,6 +19,7 @@ from autoretrain.domain.delivery import (
     LONGEST_WAIT,
     MOST_SENDS,
     Delivered,
+    Deliveries,
     Delivery,
     back_off,
     presentable,
@@ -30,6 +31,7 @@ from autoretrain.ports.errors import AutoRetrainError, Permanent, Temporary
 from autoretrain.ports.ledger import Append
 from autoretrain.ports.notifier import Digest, Notice, Notifier, Severity
 from autoretrain.ports.outbox import Backlog
+from autoretrain.ports.values import Pending
 
 NOW = datetime(2026, 3, 4, 3, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -365,3 +367,81 @@ def test_whatever_the_receiver_does_every_notice_arrives_or_is_a_dead_letter(
     dead = [letter.notice.id for letter in post.outbox.dead_letters()]
     assert sorted([*post.arrived, *dead]) == sorted(ids)
     assert post.outbox.counts().waiting == 0
+
+
+class TestTargets:
+    def test_each_gets_its_own(self, post: Post) -> None:
+        pager, both = Receiver(), [notice("n"), for_target("pager", "n")]
+        post.write(*both)
+
+        assert deliveries(post, pager=pager).deliver(NOW) == Delivered(2, Backlog(0, 0))
+
+        assert (post.arrived, [each.id for each in pager.sent]) == (["n"], ["n.pager"])
+
+    def test_one_that_is_away_holds_back_none_but_its_own_and_repeats_no_others(self, post: Post) -> None:
+        pager, mail = Receiver(), Receiver()
+        mail.refuses = lambda notices: Temporary("away")
+        names = [f"n{number}" for number in range(3 * DIGEST_SIZE)]
+        post.write(*(for_target("mail", name) for name in names))
+        both = deliveries(post, pager=pager, mail=mail)
+        for minute in range(30):
+            told = f"told-{minute}"
+            post.write(notice(told), for_target("pager", told), for_target("mail", told))
+            both.deliver(NOW + minute * MINUTE)
+
+        once = [f"told-{minute}" for minute in range(30)]
+        assert post.arrived == once
+        assert [each.id for each in pager.sent] == [f"{name}.pager" for name in once]
+        assert not mail.sent
+        assert 10 < len(mail.tries) <= 31
+
+        mail.refuses = lambda notices: None
+        for minute in range(30, 40):
+            both.deliver(NOW + minute * MINUTE)
+        assert {each.id for each in mail.sent} == {f"{name}.mail" for name in (*names, *once)}
+        assert len(pager.sent) == len(post.arrived) == 30
+
+    def test_one_that_hangs_delays_itself_alone(self, post: Post) -> None:
+        pager, asked = Receiver(), []
+
+        def ask(part: str, key: Hashable, question: Callable[[], Any]) -> Any:
+            asked.append(part)
+            return Pending("on the way") if part == "notifier mail" else question()
+
+        post.write(for_target("mail", "n"), for_target("pager", "n"))
+        both = deliveries(post, ask, mail=Receiver(), pager=pager)
+        assert both.deliver(NOW).sent == 1
+        assert both.deliver(NOW).sent == 0
+        assert asked == ["notifier mail", "notifier pager", "notifier mail"]
+
+    def test_one_that_refuses_makes_dead_letters_of_its_own(self, post: Post) -> None:
+        mail = Receiver()
+        mail.refuses = lambda notices: Permanent("revoked")
+        post.write(notice("n"), for_target("mail", "n"))
+
+        assert deliveries(post, mail=mail).deliver(NOW).backlog == Backlog(0, 1, oldest_dead=NOW)
+
+        assert post.arrived == ["n"]
+        assert [letter.notice.id for letter in post.outbox.dead_letters()] == ["n.mail"]
+
+    def test_what_is_for_a_target_that_is_no_more_becomes_a_dead_letter(self, post: Post) -> None:
+        post.write(notice("n"), for_target("gone", "n"), for_target("gone", "o"))
+        post.outbox.postpone("o.gone", NOW + 60 * MINUTE, "away")
+
+        assert deliveries(post).deliver(NOW) == Delivered(1, Backlog(0, 2, oldest_dead=NOW))
+
+        (letter, _) = post.outbox.dead_letters()
+        assert "gone: the settings have no such target" in letter.error
+        assert "resend --all --to" in letter.error
+        post.outbox.resend(["n.gone", "o.gone"], NOW, "")
+        assert deliveries(post).deliver(NOW).sent == 2
+        assert post.arrived == ["n", "n.gone", "o.gone"]
+
+
+def for_target(target: str, name: str) -> Notice:
+    return replace(notice(name), id=f"{name}.{target}", target=target)
+
+
+def deliveries(post: Post, ask: Callable[..., Any] | None = None, **targets: Notifier) -> Deliveries:
+    notifiers = {**targets, "": post.receiver}
+    return Deliveries(post.outbox, notifiers, ask or post.ask, monotonic=lambda: post.receiver.clock)

@@ -17,8 +17,10 @@ from autoretrain.adapters import (
     metrics_cloudwatch,
     metrics_prometheus,
     metrics_rescoring,
+    notifier_apprise,
     notifier_log,
     notifier_slack,
+    notifier_webhook,
     observations_sqlite,
     predictor_runs,
     registry_mlflow,
@@ -59,7 +61,12 @@ CHOICES: dict[str, dict[str, type[Any]]] = {
         "cloudwatch": metrics_cloudwatch.CloudWatchMetrics,
     },
     "drift": {"evidently": drift_evidently.EvidentlyDrift},
-    "notifier": {"log": notifier_log.LogNotifier, "slack": notifier_slack.SlackNotifier},
+    "notifier": {
+        "log": notifier_log.LogNotifier,
+        "slack": notifier_slack.SlackNotifier,
+        "webhook": notifier_webhook.WebhookNotifier,
+        "apprise": notifier_apprise.AppriseDigestNotifier,
+    },
     "compute": {
         "subprocess": compute_subprocess.SubprocessCompute,
         "kubernetes": compute_kubernetes.KubernetesCompute,
@@ -109,6 +116,9 @@ def test_every_choice_is_built(
 ) -> None:
     monkeypatch.setenv(WEBHOOK, "https://hooks.example/T0/sesame")
     monkeypatch.setenv("AUTORETRAIN_PROMETHEUS_TOKEN", "sesame")
+    monkeypatch.setenv("AUTORETRAIN_WEBHOOK_URL", "https://hooks.example/sesame")
+    monkeypatch.setenv("AUTORETRAIN_WEBHOOK_KEY", "sesame" * 6)
+    monkeypatch.setenv("AUTORETRAIN_APPRISE_URL", "mailtos://ann:sesame@plant.example")
     pipeline = AutoRetrainPipeline(settings=settings(tmp_path, **{port: choice}))
     built = getattr(pipeline.ports, port)
     assert type(built) is adapter
