@@ -41,8 +41,8 @@ from autoretrain.entrypoints.settings_sections import (
     PrometheusQuerySettings,
     PrometheusSettings,
     StorageSettings,
-    TelemetrySettings,
     TargetSettings,
+    TelemetrySettings,
 )
 
 PAGE = Path(__file__).resolve().parent / "settings.md"
