@@ -235,11 +235,11 @@ class TestDoctor:
             "ok",
             "apprise, E-Mail; try it: autoretrain notices test ops-mail",
         )
-        assert found["notifier.ticket"][:2] == ("ok", "webhook, answers (501 to HEAD)")
+        assert found["notifier.ticket"][:2] == ("ok", "webhook, answers (202 to HEAD)")
         assert found["notices"][1] == "sent by log, apprise, webhook, none waits and none was given up"
         assert "sesame" not in str(found)
         assert not smtp.mails
-        assert not ticket.requests  # a HEAD is answered by the server itself
+        assert {(request.method, request.body) for request in ticket.requests} == {("HEAD", b"")}
 
     def test_a_webhook_that_is_away_is_a_warning(
         self, project: Project, monkeypatch: pytest.MonkeyPatch
