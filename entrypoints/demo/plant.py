@@ -63,7 +63,7 @@ class Heater:
     limit_c: float = 450.0
 
     def rows(self, start: datetime, hours: int) -> Iterator[dict[str, object]]:
-        """Hourly rows.
+        """Hourly rows. The plant's own day begins with its first row, whatever the clock says then.
 
         Args:
             start: Time of the first row.
@@ -75,14 +75,13 @@ class Heater:
         chance = random.Random(self.seed)  # noqa: S311  (a simulation, not a secret)
         for hour in range(hours):
             at = start + timedelta(hours=hour)
-            yield self._row(at, self._regime(at), chance)
+            yield self._row(at, 2 * math.pi * hour / 24, self._regime(at), chance)
 
     def _regime(self, at: datetime) -> Regime:
         begun = [regime for regime in self.regimes if regime.since <= at]
         return begun[-1] if begun else self.regimes[0]
 
-    def _row(self, at: datetime, regime: Regime, chance: random.Random) -> dict[str, object]:
-        day = 2 * math.pi * at.hour / 24
+    def _row(self, at: datetime, day: float, regime: Regime, chance: random.Random) -> dict[str, object]:
         ambient = 15 + 6 * math.sin(day - 2) + chance.gauss(0, 2)
         feed = regime.feed + 2 * math.sin(day) + chance.gauss(0, 3)
         inlet = 210 + 0.4 * (ambient - 15) + chance.gauss(0, 6)

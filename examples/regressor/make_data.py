@@ -36,10 +36,10 @@ def main() -> None:
 
 
 def rows(chance: np.random.Generator, now: datetime) -> list[list[object]]:
-    """Rows in the order of time, as ``COLUMNS`` names them."""
+    """Rows in the order of time, as ``COLUMNS`` names them. The plant's day begins with the first one."""
     start = now - timedelta(days=DAYS)
     times = [start + timedelta(hours=hour) for hour in range(DAYS * 24)]
-    return [_row(chance, at, _soot(at, now)) for at in times]
+    return [_row(chance, at, hour % 24, _soot(at, now)) for hour, at in enumerate(times)]
 
 
 def _soot(at: datetime, now: datetime) -> float:
@@ -48,13 +48,13 @@ def _soot(at: datetime, now: datetime) -> float:
     return SOOT_LOSS * min(max(days / SOOTED_AFTER_DAYS, 0.0), 1.0)
 
 
-def _row(chance: np.random.Generator, at: datetime, soot: float) -> list[object]:
-    shift = 1.0 if 6 <= at.hour < 22 else 0.6
+def _row(chance: np.random.Generator, at: datetime, hour: int, soot: float) -> list[object]:
+    shift = 1.0 if 6 <= hour < 22 else 0.6
     steam = max(1.0, 9.0 * shift + chance.normal(0, 1.2))
     pressure = 12 + chance.normal(0, 0.4)
     feedwater = 95 + chance.normal(0, 5)
     oxygen = max(1.0, 3.5 + chance.normal(0, 0.6))
-    ambient = 12 + 5 * np.sin(2 * np.pi * at.hour / 24 - 2) + chance.normal(0, 2)
+    ambient = 12 + 5 * np.sin(2 * np.pi * hour / 24 - 2) + chance.normal(0, 2)
     efficiency = 0.93 - 0.01 * (oxygen - 3) + 0.0003 * (ambient - 15)
     heat = steam * (EVAPORATION + 2 * pressure - WATER * feedwater)
     gas = heat / (HEATING_VALUE * efficiency) * (1 + soot) + chance.normal(0, 8)
