@@ -49,8 +49,12 @@ _TEMPORARY_CODES = frozenset(
         "CANCELLED",
     }
 )
-_VENDORS = frozenset({"mlflow", "sqlalchemy", "urllib3"})
+# With those of stores that artefacts are written to from here.
+_VENDORS = frozenset({"mlflow", "sqlalchemy", "urllib3", "boto3", "botocore", "google", "azure"})
 _UNREACHABLE = re.compile(r"API request to (\S+?)/(?:api|ajax-api)/\S* failed with exception ")
+_STATUS = re.compile(r"too many (\d{3}) error responses")
+_REFUSED = re.compile(r"API request to endpoint (\S+) failed with error code (401|403) != 200")
+_WHO = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 _SQLITE = "sqlite:///"
 
 
@@ -128,6 +132,19 @@ class MlflowConnection:
     def remote(self) -> bool:
         """Whether MLflow is asked over HTTP."""
         return urlsplit(self.registry_uri or self.tracking_uri).scheme in ("http", "https")
+
+    def artifact_location(self, experiment: str, root: str | None) -> str | None:
+        """Return where a new experiment keeps its artefacts; ``None`` leaves it to the server.
+
+        Args:
+            experiment: Its name.
+            root: Directory or address of all artefacts; ``None`` for a server's own, and for the directory
+                ``artifacts`` beside a SQLite file.
+        """
+        if root is not None:
+            return f"{root.rstrip('/')}/{experiment}"
+        database = sqlite_file(self.tracking_uri)
+        return (database.parent / "artifacts" / experiment).as_uri() if database else None
 
     def run_of(self, experiment: str, job_id: str, *, deleted: bool = False) -> Run | None:
         """Find the tracked run of a job: the first one, should there be several.
@@ -247,5 +264,12 @@ def _words(error: BaseException) -> str:
     unreachable = _UNREACHABLE.match(lines[0])
     if unreachable is not None:
         # The same words however it fails: a wait that lasts is recorded once for each reason.
-        return without_credentials(f"{unreachable[1]} cannot be reached")
+        status = _STATUS.search(lines[0])
+        said = f"answers {status[1]}" if status else "cannot be reached"
+        return without_credentials(f"{unreachable[1]} {said}")
+    refused = _REFUSED.match(lines[0])
+    if refused is not None:
+        endpoint, status = refused.groups()
+        what = f"refuses user, password or token: check {_WHO}" if status == "401" else "does not permit it"
+        return f"the server {what} ({status} to {endpoint.partition('/mlflow/')[2] or endpoint})"
     return without_credentials(lines[0])[:300]
