@@ -32,10 +32,12 @@ TAG_CHAMPION = "autoretrain.parent_champion"
 TAG_PAYLOAD = "autoretrain.payload_sha256"
 
 # A controller asks again at its next look, so that one request need not wait for minutes. Each value is
-# followed by MLflow's own, which a training command gets back: it has nobody who asks again.
+# followed by MLflow's own, which a training command gets back: it has nobody who asks again. Bars of progress
+# would go between the lines of the log.
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": ("0", "7"),
     "MLFLOW_HTTP_REQUEST_TIMEOUT": ("5", "120"),
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": ("false", "true"),
 }
 _NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
@@ -264,8 +266,8 @@ def _words(error: BaseException) -> str:
     unreachable = _UNREACHABLE.match(lines[0])
     if unreachable is not None:
         # The same words however it fails: a wait that lasts is recorded once for each reason.
-        status = _STATUS.search(lines[0])
-        said = f"answers {status[1]}" if status else "cannot be reached"
+        busy = _STATUS.search(lines[0])
+        said = f"answers {busy[1]}" if busy else "cannot be reached"
         return without_credentials(f"{unreachable[1]} {said}")
     refused = _REFUSED.match(lines[0])
     if refused is not None:

@@ -80,8 +80,8 @@ class MlflowProbe:
             from mlflow.utils.credentials import get_default_host_creds
             from mlflow.utils.rest_utils import http_request
 
-            login = get_default_host_creds(self._connection.tracking_uri)
-            answer = http_request(login, "/version", "GET")
+            login = get_default_host_creds(self._connection.tracking_uri)  # type: ignore[no-untyped-call]
+            answer = http_request(login, "/version", "GET")  # type: ignore[no-untyped-call]
         said = (
             re.fullmatch(r"(\d+)\.(\d+)[\w.+-]*", answer.text.strip()) if answer.status_code == 200 else None
         )
@@ -208,7 +208,8 @@ class MlflowProbe:
             from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
             uri = run.info.artifact_uri
-            get_artifact_repository(uri, tracking_uri=self._connection.tracking_uri).delete_artifacts(_FILE)
+            store: Any = get_artifact_repository(uri, tracking_uri=self._connection.tracking_uri)
+            store.delete_artifacts(_FILE)
         return None
 
     def _delete(self, run: Run, experiment: Any) -> None:

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from ...ports.credentials import without_userinfo
 from ...ports.metrics import MetricQuery
 from ...ports.values import TimeWindow
 from ..pipeline import AutoRetrainPipeline
+from ..settings import Settings
 from .finding import Finding, ok
+
+_TELLS_APART = {
+    "prometheus": "the label of the model",
+    "cloudwatch": "namespace, region and all dimensions",
+}
+_FEW = 3  # models of one trouble, each of which gets a line
 
 
 def metrics(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
@@ -21,13 +29,30 @@ def metrics(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
     window = {model: TimeWindow(now - spec.holdout, now) for model, spec in models.items()}
     queries = [MetricQuery(model, spec.metric, window[model]) for model, spec in models.items()]
     answers = pipeline.ports.metrics.read(queries)
-    yield ok("metrics", f"{source} answers")
-    tells_apart = {
-        "prometheus": "the label of the model",
-        "cloudwatch": "namespace, region and all dimensions",
-    }
+    known = sum(answer.value is not None for answer in answers)
+    yield ok("metrics", f"{_place(pipeline.settings)} answers: {known} of {len(answers)} metrics known")
+    unknown: dict[tuple[str, str], list[str]] = {}
     for answer in answers:
         if answer.value is None:
-            where, metric = f"models.{answer.query.model}.metric", answer.query.metric
-            fix = f"check {source}.queries.{metric} and {tells_apart[source]}"
-            yield Finding(where, "warning", f"{metric} is unknown: {answer.reason}", fix)
+            unknown.setdefault((answer.query.metric, answer.reason), []).append(answer.query.model)
+    for (metric, reason), lacking in unknown.items():
+        fix = f"check {source}.queries.{metric} and {_TELLS_APART[source]}"
+        yield from _lacking(metric, reason, lacking, fix)
+
+
+def _lacking(metric: str, reason: str, models: list[str], fix: str) -> Iterator[Finding]:
+    """A line a model; one for all where many have the same trouble."""
+    if len(models) > _FEW:
+        told = f"{', '.join(models[:_FEW])} and {len(models) - _FEW} more"
+        yield Finding("metrics", "warning", f"{metric} of {told} is unknown: {reason}", fix)
+        return
+    for model in models:
+        yield Finding(f"models.{model}.metric", "warning", f"{metric} is unknown: {reason}", fix)
+
+
+def _place(settings: Settings) -> str:
+    if settings.adapters.metrics == "prometheus":
+        return f"prometheus at {without_userinfo(settings.prometheus.url)}"
+    cloudwatch = settings.cloudwatch
+    where = cloudwatch.endpoint_url or cloudwatch.region or "the region of the environment"
+    return f"cloudwatch, namespace {cloudwatch.namespace}, {where}"
