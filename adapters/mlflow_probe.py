@@ -102,13 +102,18 @@ class MlflowProbe:
             artefacts: Whether artefacts are written from here.
 
         Yields:
-            What was tried, until something fails that the rest needs.
+            What was tried, until something fails that the rest needs, or the server is away.
         """
-        yield from self._tracking(artefacts)
+        for tried in self._tracking(artefacts):
+            yield tried
+            if isinstance(tried.fault, Temporary) and tried.deed != "artefacts":
+                return
         for model in models:
             there, fault = self._change(model)
             if there:
                 yield Tried("model", model, fault)
+            if isinstance(fault, Temporary):
+                return
 
     def _tracking(self, artefacts: bool) -> Iterator[Tried]:
         experiment, fault = None, None
@@ -224,14 +229,13 @@ class MlflowProbe:
         from mlflow.exceptions import MlflowException
 
         try:
-            with self._connection.errors(f"changing the registered model {model}"):
+            with self._connection.errors("changing a registered model"):
                 try:
-                    client.get_registered_model(model)
+                    client.delete_registered_model_tag(model, _TAG)
                 except MlflowException as error:
                     if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                         return False, None
                     raise
-                client.delete_registered_model_tag(model, _TAG)
         except AutoRetrainError as error:
             return True, error
         return True, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +27,9 @@ class Finding:
     fix: str = ""
 
 
+FEW = 3
+"""Models of one trouble, each of which gets a line of its own."""
+
 Check = Callable[[AutoRetrainPipeline], Iterator[Finding]]
 
 
@@ -37,6 +40,11 @@ class Unusable(Exception):
 def ok(about: str, text: str) -> Finding:
     """Return the finding of something that works."""
     return Finding(about, "ok", text)
+
+
+def names_of(models: Sequence[str]) -> str:
+    """Name the first of many models, and count the others."""
+    return f"{', '.join(models[:FEW])} and {len(models) - FEW} more"
 
 
 def run(about: str, check: Check, pipeline: AutoRetrainPipeline) -> Iterator[Finding]:

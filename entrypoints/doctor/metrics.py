@@ -10,13 +10,12 @@ from ...ports.metrics import MetricQuery
 from ...ports.values import TimeWindow
 from ..pipeline import AutoRetrainPipeline
 from ..settings import Settings
-from .finding import Finding, ok
+from .finding import FEW, Finding, names_of, ok
 
 _TELLS_APART = {
     "prometheus": "the label of the model",
     "cloudwatch": "namespace, region and all dimensions",
 }
-_FEW = 3  # models of one trouble, each of which gets a line
 
 
 def metrics(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
@@ -42,9 +41,8 @@ def metrics(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
 
 def _lacking(metric: str, reason: str, models: list[str], fix: str) -> Iterator[Finding]:
     """A line a model; one for all where many have the same trouble."""
-    if len(models) > _FEW:
-        told = f"{', '.join(models[:_FEW])} and {len(models) - _FEW} more"
-        yield Finding("metrics", "warning", f"{metric} of {told} is unknown: {reason}", fix)
+    if len(models) > FEW:
+        yield Finding("metrics", "warning", f"{metric} of {names_of(models)} is unknown: {reason}", fix)
         return
     for model in models:
         yield Finding(f"models.{model}.metric", "warning", f"{metric} is unknown: {reason}", fix)

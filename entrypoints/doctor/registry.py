@@ -8,7 +8,7 @@ from ...adapters.mlflow_probe import PROBE, Deed, MlflowProbe, Tried
 from ...ports.errors import AutoRetrainError, Temporary
 from ..pipeline import AutoRetrainPipeline
 from ..settings import Settings
-from .finding import Finding, ok
+from .finding import FEW, Finding, names_of, ok
 
 _FIXES: dict[Deed, str] = {
     "experiment": "create the experiment, and give the user MANAGE on it; or let the user create experiments",
@@ -55,24 +55,38 @@ def registry(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
 def _writing(probe: MlflowProbe, settings: Settings) -> Iterator[Finding]:
     """Each thing that is refused, and one line for all that are not."""
     local = settings.adapters.compute == "subprocess"
-    done: list[Tried] = []
-    for one in probe.examine(sorted(settings.models), artefacts=local):
-        if one.fault is None:
-            done.append(one)
-        else:
+    tried = list(probe.examine(sorted(settings.models), artefacts=local))
+    models = [one for one in tried if one.deed == "model"]
+    for one in tried:
+        if one.fault is not None and one.deed != "model":
             yield _refused(probe.place, one, one.fault)
+    yield from _unchanged(probe.place, models)
+    done = [one for one in tried if one.fault is None]
     if may := [_MAY[one.deed] for one in done if one.deed in _MAY]:
-        changed = sum(one.deed == "model" for one in done)
-        may += [f"change {changed} registered models"] if changed else []
+        changed = sum(one.fault is None for one in models)
+        may += [f"change {changed} of {len(models)} registered models"] if changed else []
         yield ok("mlflow", f"{probe.place}: {_where(done)}may {', '.join(may)}{'' if local else _IN_PODS}")
 
 
 def _refused(place: str, one: Tried, fault: AutoRetrainError) -> Finding:
     if one.deed == "deleting":
         return Finding("mlflow", "warning", f"{place}: the run {PROBE} stays: {fault}", _DELETING)
-    about = f"models.{one.about}" if one.deed == "model" else "mlflow"
     away = isinstance(fault, Temporary) and one.deed != "artefacts"
-    return Finding(about, "problem", f"{place}: {fault}", "" if away else _FIXES[one.deed])
+    return Finding("mlflow", "problem", f"{place}: {fault}", "" if away else _FIXES[one.deed])
+
+
+def _unchanged(place: str, models: Sequence[Tried]) -> Iterator[Finding]:
+    """The registered models that may not be changed: a line a model, or one for many."""
+    refused: dict[str, list[str]] = {}
+    for one in models:
+        if one.fault is not None:
+            refused.setdefault(str(one.fault), []).append(one.about)
+    for fault, names in refused.items():
+        if len(names) > FEW:
+            yield Finding("mlflow", "problem", f"{place}: {names_of(names)}: {fault}", _FIXES["model"])
+            continue
+        for name in names:
+            yield Finding(f"models.{name}", "problem", f"{place}: {fault}", _FIXES["model"])
 
 
 def _where(done: Sequence[Tried]) -> str:

@@ -29,7 +29,7 @@ def test_a_database_of_our_own(tmp_path: Path, capsys: pytest.CaptureFixture[str
         )
         assert may.text.endswith(
             f"experiment autoretrain is not there yet, the first job makes it; in {PROBE}: "
-            "may write runs, write and read artefacts, delete runs, change 1 registered models"
+            "may write runs, write and read artefacts, delete runs, change 1 of 1 registered models"
         )
     assert not list(project.directory.rglob(f"{PROBE}.txt"))
     connection = MlflowConnection(pipeline.settings.tracking_uri)

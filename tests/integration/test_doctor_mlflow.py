@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.service, pytest.mark.xdist_group("mlflow-login")]
 
 _PASSWORD = "open-sesame-for-users"
+KILNS = [f"kiln-{number}" for number in range(4)]  # registered, and nobody's but the administrator's
 NOBODY = "no champion serves"
 _ABOUT = ("mlflow", f"models.{MODEL}")
 
@@ -95,7 +96,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[MlflowSe
     try:
         with httpx.Client(base_url=f"{server.uri}/api", auth=ADMIN) as admin:
             made = _asked(admin, "2.0/mlflow/experiments/create", name="autoretrain")
-            _asked(admin, "2.0/mlflow/registered-models/create", name=MODEL)
+            for model in (MODEL, *KILNS):
+                _asked(admin, "2.0/mlflow/registered-models/create", name=model)
             for user, permission in (("reader", ""), ("editor", "EDIT"), ("manager", "MANAGE")):
                 _asked(admin, "2.0/mlflow/users/create", username=user, password=_PASSWORD)
                 for kind, resource in (("experiment", made["experiment_id"]), ("registered_model", MODEL)):
@@ -131,7 +133,7 @@ def test_who_manages_may_all_and_leaves_nothing_to_be_seen(mlflow: Guarded, tmp_
         assert (may.status, may.text) == (
             "ok",
             "experiment autoretrain: may write runs, write and read artefacts, delete runs, "
-            "change 1 registered models",
+            "change 1 of 1 registered models",
         )
         assert champion.text == NOBODY
         left = mlflow.runs("DELETED_ONLY")
@@ -153,8 +155,26 @@ def test_who_only_reads_is_told_what_to_ask_for(mlflow: Guarded, tmp_path: Path)
     )
     assert runs.fix == "give the user EDIT on the experiment, or MANAGE, which deletes as well"
     assert (model.about, model.status) == (f"models.{MODEL}", "problem")
-    assert "changing the registered model boiler: the server does not permit it" in model.text
+    assert "changing a registered model: the server does not permit it" in model.text
     assert model.fix == "give the user EDIT on the registered model"
+
+
+def test_many_models_of_one_trouble_are_one_line(mlflow: Guarded, tmp_path: Path) -> None:
+    mlflow.login("manager")
+    project = Project.create(tmp_path, tracking_uri=mlflow.server.uri)
+    file = project.directory / "autoretrain.toml"
+    text = file.read_text()
+    section = text[text.index("[models.boiler]") :]
+    file.write_text(
+        "\n".join([text, *[section.replace("models.boiler", f"models.{name}") for name in KILNS]])
+    )
+    found = [each for each in examine(tmp_path) if each.about == "mlflow"]
+    assert [each.status for each in found] == ["ok", "problem", "ok"]
+    assert found[1].text == (
+        f"{mlflow.server.uri}: kiln-0, kiln-1, kiln-2 and 1 more: MLflow, changing a registered model: "
+        "the server does not permit it (403 to registered-models/delete-tag)"
+    )
+    assert found[2].text.endswith("change 1 of 5 registered models")
 
 
 def test_who_may_not_delete_leaves_one_run_and_is_warned(mlflow: Guarded, tmp_path: Path) -> None:
@@ -167,8 +187,8 @@ def test_who_may_not_delete_leaves_one_run_and_is_warned(mlflow: Guarded, tmp_pa
             "autoretrain: the server does not permit it (403 to runs/delete)",
         )
         assert "MANAGE on the experiment" in stays.fix
-        assert may.text == (
-            "experiment autoretrain: may write runs, write and read artefacts, change 1 registered models"
+        assert may.text.removeprefix("experiment autoretrain: may ") == (
+            "write runs, write and read artefacts, change 1 of 1 registered models"
         )
     assert mlflow.runs("ACTIVE_ONLY") == [PROBE]
 
@@ -212,4 +232,4 @@ def test_artefacts_that_the_server_cannot_keep(mlflow: Guarded, tmp_path: Path) 
     assert artefacts.status == "problem"
     assert artefacts.text == f"MLflow, writing and reading an artefact: {mlflow.server.uri} answers 500"
     assert "--artifacts-destination" in artefacts.fix
-    assert may.text == "experiment autoretrain: may write runs, delete runs, change 1 registered models"
+    assert may.text == "experiment autoretrain: may write runs, delete runs, change 1 of 1 registered models"
