@@ -59,8 +59,8 @@ def all_ways(ledger: PostgresLedger, looks: PostgresObservations) -> None:
     """Everything that a controller and a person ever ask of the ledger, once."""
     ledger.models()
     claim = ledger.claim(NOW, "A", LEASE_SECONDS)
-    head = (ledger.read("m") or [None])[-1]
-    entries = sealed_entries("m", 1, after=head)
+    past = ledger.read("m")
+    entries = sealed_entries("m", 1, after=past[-1] if past else None)
     told = notice(f"n{entries[0].seq}")
     ledger.append(Append("m", entries, claim.epoch_of("m"), NOW, (told,), (UNIT,), owner="j"))
     ledger.append(
