@@ -6,6 +6,7 @@ request.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from .retry_after import retry_after
 
 PERMISSION = "the credentials lack the permission cloudwatch:GetMetricData; allow it in their IAM policy"
 
+_IN_XML = re.compile(r"<Code>(\w+)</Code>")
 _BUSY = {
     "BandwidthLimitExceeded",
     "LimitExceededException",
@@ -101,6 +103,8 @@ def answered_error(error: Any, where: str) -> Temporary | Permanent | UnusableAn
     code, status = str(details.get("Code", "")), int(metadata.get("HTTPStatusCode", 0))
     headers = {str(name).lower(): str(value) for name, value in metadata.get("HTTPHeaders", {}).items()}
     text = str(details.get("Message") or "")
+    if inner := _IN_XML.search(text):  # a body that boto3 has not read: of an emulator, or an older protocol
+        code = inner[1]
     said = (
         f": {shortened(text)}" if text and not text.lstrip().startswith("<") else ""
     )  # no page of a proxy's
@@ -145,7 +149,8 @@ def local_error(error: Exception, where: str) -> Temporary | Permanent | Unusabl
     ):
         # The parser raises whatever the bytes make of it.
         return UnusableAnswer(f"the answer of {where} is malformed")
-    return Temporary(f"{where} cannot be reached: {type(error).__name__}")
+    fix = "check the network, and cloudwatch.region or cloudwatch.endpoint_url"
+    return Temporary(f"{where} cannot be reached: {type(error).__name__}; {fix}")
 
 
 def shortened(text: str, limit: int = 300) -> str:

@@ -27,6 +27,7 @@ from .postgres_leases import (
     SHARDS,
     claim_of,
 )
+from .postgres_privileges import Access
 
 _ATTEMPTS = 100  # each lost race for a unit means that another process won it
 
@@ -125,6 +126,10 @@ class PostgresLedger:
     def versions(self) -> tuple[int, int]:
         """The version that the tables have (0: none are there), and this release's. Creates nothing."""
         return self.database.version(), self.database.schema.newest
+
+    def access(self) -> Access:
+        """What the role may do with the tables, and what it lacks. Creates nothing."""
+        return self.database.access()
 
     @property
     def place(self) -> str:

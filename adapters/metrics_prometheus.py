@@ -32,6 +32,8 @@ _LONGEST_QUERY = 16_000
 
 _ANY_MODEL = ".+"
 
+_API = "/api/v1/query_range"
+
 _TRY_LATER = {408, 425, 429}
 """Refusals below 500 that mean "not now"."""
 
@@ -247,7 +249,7 @@ class PrometheusMetrics:
     ) -> tuple[int, Mapping[str, str], bytes]:
         import httpx
 
-        endpoint, trace = f"{self._server}/api/v1/query_range", {"trace": wire.trace}
+        endpoint, trace = f"{self._server}{_API}", {"trace": wire.trace}
         try:
             with (
                 wire.cut_after(self._timeout),
@@ -296,8 +298,21 @@ class PrometheusMetrics:
         if 300 <= status < 400:
             return Permanent(f"{where} redirects ({status}); set the address it leads to")
         if status in (401, 403):
-            return Permanent(f"{where} refuses the credentials ({status})")
+            return Permanent(f"{where} {_unwelcome(status, body)}")
+        if status == 404 and not error_text(body):
+            fix = "prometheus.url lacks a part of its path, perhaps (Mimir: /prometheus)"
+            return Permanent(f"{where} has no query API (404 at {_API}): {fix}")
         return Permanent(f"{where} refuses the query ({status}){error_text(body)}")
+
+
+def _unwelcome(status: int, body: bytes) -> str:
+    """Why a server lets us not in, and which settings say who we are."""
+    if b"no org id" in body[:1000]:  # Mimir, Cortex
+        return f"wants to know the tenant ({status}: no org id): set X-Scope-OrgID in prometheus.headers"
+    login = "prometheus.user and AUTORETRAIN_PROMETHEUS_PASSWORD, or AUTORETRAIN_PROMETHEUS_TOKEN"
+    if status == 403:
+        return f"refuses the credentials (403): they may not query; check their rights, and {login}"
+    return f"refuses the credentials (401): check {login}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,10 +32,12 @@ TAG_CHAMPION = "autoretrain.parent_champion"
 TAG_PAYLOAD = "autoretrain.payload_sha256"
 
 # A controller asks again at its next look, so that one request need not wait for minutes. Each value is
-# followed by MLflow's own, which a training command gets back: it has nobody who asks again.
+# followed by MLflow's own, which a training command gets back: it has nobody who asks again. Bars of progress
+# would go between the lines of the log.
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": ("0", "7"),
     "MLFLOW_HTTP_REQUEST_TIMEOUT": ("5", "120"),
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": ("false", "true"),
 }
 _NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
@@ -49,8 +51,12 @@ _TEMPORARY_CODES = frozenset(
         "CANCELLED",
     }
 )
-_VENDORS = frozenset({"mlflow", "sqlalchemy", "urllib3"})
+# With those of stores that artefacts are written to from here.
+_VENDORS = frozenset({"mlflow", "sqlalchemy", "urllib3", "boto3", "botocore", "google", "azure"})
 _UNREACHABLE = re.compile(r"API request to (\S+?)/(?:api|ajax-api)/\S* failed with exception ")
+_STATUS = re.compile(r"too many (\d{3}) error responses")
+_REFUSED = re.compile(r"API request to endpoint (\S+) failed with error code (401|403) != 200")
+_WHO = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 _SQLITE = "sqlite:///"
 
 
@@ -128,6 +134,19 @@ class MlflowConnection:
     def remote(self) -> bool:
         """Whether MLflow is asked over HTTP."""
         return urlsplit(self.registry_uri or self.tracking_uri).scheme in ("http", "https")
+
+    def artifact_location(self, experiment: str, root: str | None) -> str | None:
+        """Return where a new experiment keeps its artefacts; ``None`` leaves it to the server.
+
+        Args:
+            experiment: Its name.
+            root: Directory or address of all artefacts; ``None`` for a server's own, and for the directory
+                ``artifacts`` beside a SQLite file.
+        """
+        if root is not None:
+            return f"{root.rstrip('/')}/{experiment}"
+        database = sqlite_file(self.tracking_uri)
+        return (database.parent / "artifacts" / experiment).as_uri() if database else None
 
     def run_of(self, experiment: str, job_id: str, *, deleted: bool = False) -> Run | None:
         """Find the tracked run of a job: the first one, should there be several.
@@ -247,5 +266,12 @@ def _words(error: BaseException) -> str:
     unreachable = _UNREACHABLE.match(lines[0])
     if unreachable is not None:
         # The same words however it fails: a wait that lasts is recorded once for each reason.
-        return without_credentials(f"{unreachable[1]} cannot be reached")
+        busy = _STATUS.search(lines[0])
+        said = f"answers {busy[1]}" if busy else "cannot be reached"
+        return without_credentials(f"{unreachable[1]} {said}")
+    refused = _REFUSED.match(lines[0])
+    if refused is not None:
+        endpoint, status = refused.groups()
+        what = f"refuses user, password or token: check {_WHO}" if status == "401" else "does not permit it"
+        return f"the server {what} ({status} to {endpoint.partition('/mlflow/')[2] or endpoint})"
     return without_credentials(lines[0])[:300]

@@ -18,6 +18,7 @@ _SAID = re.compile(
     re.DOTALL,
 )
 _REQUEST_ID = re.compile(r"\s*\(Request ID: [^)]*\)")
+_KMS = re.compile(r"\bkms:[A-Za-z]+")
 _LONGEST = 300
 
 _PERMISSIONS = {
@@ -119,6 +120,9 @@ def _of_the_store(said: re.Match[str], uri: str, endpoint: str) -> AutoRetrainEr
 
 
 def _denied(operation: str, text: str, uri: str) -> Permanent:
+    if encryption := _KMS.search(text):
+        what = f"allow {encryption[0]} on the key that encrypts the bucket"
+        return Permanent(f"{uri}: access denied: {what} (the store says: {text})")
     denied = f"{uri}: access denied: allow {_PERMISSIONS.get(operation, operation)} on it"
     if operation.startswith("Head"):
         return Unexplained(f"{denied}, or check {_CREDENTIALS}")

@@ -17,6 +17,7 @@ from typing import Any
 from ..ports.errors import Permanent, Temporary
 from .postgres_driver import Rows, Session, parameters_of, place_of, psycopg
 from .postgres_errors import explained, first_line
+from .postgres_privileges import Access, access_of
 from .postgres_schema import PostgresSchema, search_path
 
 _SPARE_SECONDS = 5.0  # what an answer may take beyond the time that its statements have on the server
@@ -138,6 +139,20 @@ class PostgresDatabase:
             finally:
                 session.close()
         return before, self.schema.newest
+
+    def access(self) -> Access:
+        """What the role may do with our tables, and what it lacks. Creates nothing.
+
+        Raises:
+            Temporary: The server is away.
+            Permanent: It cannot be used.
+        """
+        with self._explaining():
+            session = self._session()
+            try:
+                return access_of(session, self.schema.name)
+            finally:
+                session.close()
 
     def close(self) -> None:
         """Close the connections that nobody uses. A later call opens others."""

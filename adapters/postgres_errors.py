@@ -35,8 +35,9 @@ _WRONG_CREDENTIALS = (
 _NO_DATABASE = "there is no such database: create it (CREATE DATABASE …), or correct ledger.dsn"
 _PERMANENT = {
     "3D000": _NO_DATABASE,
-    "42501": "the role may not do that: let its owner grant it (GRANT ALL ON SCHEMA …)",
-    "42P01": "a table is missing: run 'autoretrain db status'",
+    "42501": "the role may not do that: autoretrain doctor names the GRANT that it lacks",
+    "42P01": "a table is missing, or the role may not use the schema: run 'autoretrain doctor', "
+    "'autoretrain db status'",
     "42703": "a column is missing: run 'autoretrain db status'",
     "54000": "a name is too long for it",
     "XX001": "it is damaged: restore it from a backup",

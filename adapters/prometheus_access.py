@@ -110,10 +110,10 @@ def distrust(error: BaseException) -> str | None:
     """Which side did not trust the other's certificate, and what to do; ``None`` for another cause."""
     for cause in _chain(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            fix = "ca_file names who may sign it"
+            fix = "prometheus.ca_file names who may sign it"
             return f"its certificate is not trusted: {cause.verify_message} ({fix})"
         if isinstance(cause, ssl.SSLError) and _ALERT.search(cause.reason or ""):
-            fix = "client_certificate and client_key name the one to show"
+            fix = "prometheus.client_certificate and client_key name the one to show"
             return f"it did not take our certificate: {_words(cause)} ({fix})"
     return None
 

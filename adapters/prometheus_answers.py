@@ -33,7 +33,8 @@ def result_of(body: bytes) -> list[Any]:
         warnings, result = answer.get("warnings"), answer["data"]["result"]
         partial = answer.get("isPartial")  # VictoriaMetrics, where a storage node is away
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        raise UnusableAnswer("the answer of Prometheus is malformed") from None
+        page = ": a web page; prometheus.url leads to something else" if body.lstrip()[:1] == b"<" else ""
+        raise UnusableAnswer(f"the answer of Prometheus is malformed{page}") from None
     if warnings:
         raise UnusableAnswer(f"the answer of Prometheus may be partial: {_shortened(str(warnings))}")
     if partial:

@@ -20,7 +20,6 @@ from .mlflow_client import (
     TAG_WINDOW_START,
     MlflowConnection,
     run_environment,
-    sqlite_file,
 )
 
 if TYPE_CHECKING:
@@ -133,7 +132,10 @@ class MlflowTracker:
         found = self._client.get_experiment_by_name(self._experiment)
         if found is None:
             try:
-                return self._client.create_experiment(self._experiment, self._artifact_location())
+                return self._client.create_experiment(
+                    self._experiment,
+                    self._connection.artifact_location(self._experiment, self._artifact_root),
+                )
             except MlflowException as error:
                 found = self._client.get_experiment_by_name(self._experiment)
                 if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
@@ -143,12 +145,6 @@ class MlflowTracker:
                 f"MLflow's experiment {self._experiment!r} was deleted: restore it or name another"
             )
         return str(found.experiment_id)
-
-    def _artifact_location(self) -> str | None:
-        if self._artifact_root is not None:
-            return f"{self._artifact_root.rstrip('/')}/{self._experiment}"
-        database = sqlite_file(self._connection.tracking_uri)
-        return (database.parent / "artifacts" / self._experiment).as_uri() if database else None
 
 
 def _parameter(value: Any) -> str:

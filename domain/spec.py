@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ..ports.errors import Flaws
 from ..ports.scorer import ScoringTask
 from .config import TriggerConfig
 from .promotion import POLICIES
@@ -139,17 +140,17 @@ class ModelSpec(BaseModel):
     def _complete(self) -> Self:
         problems = self._regressor_problems() if self.task == "regression" else []
         if self.task == "classification" and self.floor < ACCURACY_FLOOR:
-            problems.append(f"promotion.floor: cannot be below {ACCURACY_FLOOR} for a classifier")
+            problems.append(("promotion.floor", f"cannot be below {ACCURACY_FLOOR} for a classifier"))
         if self.direction is None and self.metric not in DIRECTIONS:
-            problems.append(f"direction: say whether {self.metric} is better 'up' or 'down'")
+            problems.append(("direction", f"say whether {self.metric} is better 'up' or 'down'"))
         if self.comparison not in DIRECTIONS:
             known = ", ".join(DIRECTIONS)
-            problems.append(f"promotion.metric: {self.comparison} is not computed; there are {known}")
+            problems.append(("promotion.metric", f"{self.comparison} is not computed; there are {known}"))
         if problems:
-            raise ValueError("; ".join(problems))
+            raise Flaws(problems)
         return self
 
-    def _regressor_problems(self) -> list[str]:
+    def _regressor_problems(self) -> list[tuple[str, str]]:
         threshold_of_r2 = "performance_metric_threshold" in self.trigger.model_fields_set
         stated = {
             "metric": "metric" in self.model_fields_set,
@@ -157,12 +158,12 @@ class ModelSpec(BaseModel):
             "threshold": self.threshold is not None or (self.metric == "r2" and threshold_of_r2),
         }
         problems = [
-            f"{name}: a regressor must state it (the default is a classifier's)"
+            (name, "a regressor must state it (the default is a classifier's)")
             for name, is_stated in stated.items()
             if not is_stated
         ]
         if self.promotion.floor is not None and self.promotion.floor <= 0:
-            problems.append("promotion.floor: R² of a regressor must be above 0")
+            problems.append(("promotion.floor", "R² of a regressor must be above 0"))
         return problems
 
     @property

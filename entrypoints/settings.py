@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ..adapters.mlflow_client import sqlite_file
 from ..domain.limits import LimitSettings
 from ..ports.credentials import without_credentials
-from ..ports.errors import ConfigurationError, Problem
+from ..ports.errors import ConfigurationError, Flaws, Problem
 from .settings_cloudwatch import CloudWatchSettings
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
 from .settings_kubernetes import KubernetesSettings
@@ -88,111 +88,87 @@ class Settings(Section):
     models: dict[str, ModelSettings] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _queries(self) -> Settings:
+    def _agree(self) -> Settings:
+        """What no section can see by itself; every flaw of them all at once."""
+        rules = (
+            self._queries,
+            self._cluster,
+            self._labels,
+            self._limits,
+            self._routes,
+            self._anchors_elsewhere,
+        )
+        if flaws := [flaw for rule in rules for flaw in rule()]:
+            raise Flaws(flaws)
+        return self
+
+    def _queries(self) -> Iterator[tuple[str, str]]:
         source = self.adapters.metrics
         if source == "rescoring":
-            return self
+            return
         asked = {spec.metric for spec in self.models.values()}
         fix = {"prometheus": "write the PromQL of this metric", "cloudwatch": "say how CloudWatch names it"}
-        missing = sorted(asked - set(getattr(self, source).queries))
-        wrong = [f"{source}.queries.{metric}: {fix[source]}" for metric in missing]
+        for metric in sorted(asked - set(getattr(self, source).queries)):
+            yield f"{source}.queries.{metric}", fix[source]
         if source == "cloudwatch" and self.cloudwatch.namespace is None:
-            wrong.append("cloudwatch.namespace: name the namespace of your metrics")
-        if wrong:
-            raise ValueError("; ".join(wrong))
-        return self
+            yield "cloudwatch.namespace", "name the namespace of your metrics"
 
-    @model_validator(mode="after")
-    def _cluster(self) -> Settings:
+    def _cluster(self) -> Iterator[tuple[str, str]]:
         if self.adapters.compute != "kubernetes":
-            return self
+            return
         kubernetes = self.kubernetes
-        wrong = [
-            f"kubernetes.models.{name}: there is no such model"
-            for name in kubernetes.models
-            if name not in self.models
-        ]
-        if not kubernetes.image:
-            wrong += [
-                f"kubernetes.{name}.image: name an image here, or one for all in kubernetes.image"
-                for name in ("training", "prediction")
-                if not getattr(kubernetes, name).image
-            ]
+        for name in kubernetes.models:
+            if name not in self.models:
+                yield f"kubernetes.models.{name}", "there is no such model"
+        for name in () if kubernetes.image else ("training", "prediction"):
+            if not getattr(kubernetes, name).image:
+                yield f"kubernetes.{name}.image", "name an image here, or one for all in kubernetes.image"
         if not self.mlflow.tracking_uri or self.mlflow.tracking_uri.startswith("sqlite:"):
-            wrong.append("mlflow.tracking_uri: name a server that the pods can reach")
-        if wrong:
-            raise ValueError("; ".join(wrong))
-        return self
+            yield "mlflow.tracking_uri", "name a server that the pods can reach"
 
-    @model_validator(mode="after")
-    def _labels(self) -> Settings:
+    def _labels(self) -> Iterator[tuple[str, str]]:
         """Two models of one label would be given each other's values."""
         labels = self.prometheus.labels
-        wrong = [
-            f"prometheus.labels.{name}: there is no such model" for name in labels if name not in self.models
-        ]
+        for name in labels:
+            if name not in self.models:
+                yield f"prometheus.labels.{name}", "there is no such model"
         of: dict[str, str] = {}
         for name in self.models:
             other = of.setdefault(labels.get(name, name), name)
             if other != name:
                 mapped, kept = (name, other) if name in labels else (other, name)
-                wrong.append(f"prometheus.labels.{mapped}: is the label of {kept}, too, so give it its own")
-        if wrong:
-            raise ValueError("; ".join(wrong))
-        return self
+                yield f"prometheus.labels.{mapped}", f"is the label of {kept}, too, so give it its own"
 
-    @model_validator(mode="after")
-    def _limits(self) -> Settings:
+    def _limits(self) -> Iterator[tuple[str, str]]:
         groups = {spec.group for spec in self.models.values() if spec.group is not None}
-        unused = [
-            f"limits.groups.{name}: no model is of this group"
-            for name in self.limits.groups
-            if name not in groups
-        ]
-        unused += [
-            f"limits.compute.{name}: there is no such compute backend; there is {self.adapters.compute}"
-            for name in self.limits.compute
-            if name != self.adapters.compute
-        ]
-        if unused:
-            raise ValueError("; ".join(unused))
-        return self
+        for name in self.limits.groups:
+            if name not in groups:
+                yield f"limits.groups.{name}", "no model is of this group"
+        for name in self.limits.compute:
+            if name != self.adapters.compute:
+                fix = f"there is no such compute backend; there is {self.adapters.compute}"
+                yield f"limits.compute.{name}", fix
 
-    @model_validator(mode="after")
-    def _routes(self) -> Settings:
+    def _routes(self) -> Iterator[tuple[str, str]]:
         """A route that can take nothing is a mistake, and a silent one."""
         owners = {spec.owner for spec in self.models.values()}
-        lost = []
         for number, route in enumerate(self.notifier.routes):
             where = f"notifier.routes.{number}"
-            lost += [
-                f"{where}.models: no model has a name like {pattern!r}"
-                for pattern in route.models
-                if not fnmatch.filter(self.models, pattern)
-            ]
-            lost += [
-                f"{where}.owners: no model has the owner {owner!r}"
-                for owner in route.owners
-                if owner not in owners
-            ]
-        if lost:
-            raise ValueError("; ".join(lost))
-        return self
+            for pattern in route.models:
+                if not fnmatch.filter(self.models, pattern):
+                    yield f"{where}.models", f"no model has a name like {pattern!r}"
+            for owner in route.owners:
+                if owner not in owners:
+                    yield f"{where}.owners", f"no model has the owner {owner!r}"
 
-    @model_validator(mode="after")
-    def _anchors_elsewhere(self) -> Settings:
+    def _anchors_elsewhere(self) -> Iterator[tuple[str, str]]:
         """Whoever can change the ledger must not be able to change the anchors, or to sign others."""
-        within = [
-            f"audit.{name}: must lie outside the state directory, which holds the ledger"
-            for name in ("path", "key")
-            if (given := getattr(self.audit, name)) and self.is_beside_ledger(self.located(given))
-        ]
+        for name in ("path", "key"):
+            if (given := getattr(self.audit, name)) and self.is_beside_ledger(self.located(given)):
+                yield f"audit.{name}", "must lie outside the state directory, which holds the ledger"
         database = sqlite_file(self.tracking_uri)
         if self.audit.keeper == "mlflow" and database and self.is_beside_ledger(self.located(str(database))):
-            within.append("audit.keeper: needs a server elsewhere, so set mlflow.tracking_uri")
-        if within:
-            raise ValueError("; ".join(within))
-        return self
+            yield "audit.keeper", "needs a server elsewhere, so set mlflow.tracking_uri"
 
     def located(self, path: str) -> Path:
         """A path of the settings, from the directory of the file or from the user's home (``~``)."""
@@ -352,9 +328,10 @@ def _problems(item: Mapping[str, Any]) -> list[Problem]:
         # Without its value: a secret in the wrong place is the likeliest of all misplaced settings.
         return [Problem(".".join(where), "", "there is no such setting; check its spelling")]
     if isinstance(item["input"], Mapping | BaseModel) and item["type"] == "value_error":
-        # A rule over a whole section names each field by itself: "floor: too low; direction: say it".
-        named = [part.partition(": ") for part in message.split("; ")]
-        return [Problem(".".join([*where, field]), "", fix) for field, _, fix in named]
+        # A rule over a whole section names each field by itself.
+        error = item["ctx"]["error"]
+        flaws = error.flaws if isinstance(error, Flaws) else [message.partition(": ")[::2]]
+        return [Problem(".".join([*where, field]), "", fix) for field, fix in flaws]
     given = "" if isinstance(item["input"], Mapping | BaseModel) else _short(item["input"])
     return [Problem(".".join(where), given, message[:1].lower() + message[1:])]
 

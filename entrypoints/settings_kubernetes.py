@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from ..adapters.kubernetes_manifest import Nodes, PodTemplate, Volume
+from ..ports.errors import Flaws
 from .settings_sections import Section
 
 _NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
@@ -104,7 +105,7 @@ class PodSettings(Section):
         wrong = [name for name, place in value.items() if not re.match(_PLACE, place)]
         if wrong:
             fix = "name a Secret and its key, as in 'mlflow-login/password'"
-            raise ValueError("; ".join(f"{name}: {fix}" for name in wrong))
+            raise Flaws([(name, fix) for name in wrong])
         return value
 
 

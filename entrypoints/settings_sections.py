@@ -16,6 +16,7 @@ from ..adapters.prometheus_access import OWN_HEADERS, OWN_PARAMETERS, checked_he
 from ..domain.routes import Route
 from ..domain.spec import ModelSpec
 from ..ports.compute import SandboxChoice
+from ..ports.errors import Flaws
 from ..ports.notifier import DEFAULT_TARGET
 from .stores import DEFAULT_SCHEMA, PASSWORD_FIX, SCHEMA_PATTERN, holds_password
 
@@ -114,25 +115,25 @@ class NotifierSettings(Section):
     @model_validator(mode="after")
     def _connected(self) -> NotifierSettings:
         problems = [
-            f"targets.{name}: a name is of small letters, digits and '-', and not '{DEFAULT_TARGET}'"
+            (f"targets.{name}", f"a name is of small letters, digits and '-', and not '{DEFAULT_TARGET}'")
             for name in self.targets
             if not re.fullmatch(_TARGET_NAME, name) or name == DEFAULT_TARGET
         ]
         known = ", ".join([*self.targets, DEFAULT_TARGET])
         problems += [
-            f"routes.{number}.targets: there is no target {name!r} (there are: {known})"
+            (f"routes.{number}.targets", f"there is no target {name!r} (there are: {known})")
             for number, route in enumerate(self.routes)
             for name in route.targets
             if name not in self.targets and name != DEFAULT_TARGET
         ]
         reached = {name for route in self.routes for name in route.targets}
         problems += [
-            f"targets.{name}: no route leads to it: name it in notifier.routes"
+            (f"targets.{name}", "no route leads to it: name it in notifier.routes")
             for name in self.targets
             if not problems and name not in reached
         ]
         if problems:
-            raise ValueError("; ".join(problems))
+            raise Flaws(problems)
         return self
 
 
@@ -252,38 +253,38 @@ class PrometheusSettings(Section):
     def _access(self) -> PrometheusSettings:
         wrong = [*self._wrong_headers(), *self._wrong_tls()]
         wrong += [
-            f"parameters.{name}: is set by the query itself, so remove it"
+            (f"parameters.{name}", "is set by the query itself, so remove it")
             for name in sorted(OWN_PARAMETERS & set(self.parameters))
         ]
         if self.user is not None and "@" in urlsplit(self.url).netloc:
-            wrong.append("user: stands in the url, too, so keep one of them")
+            wrong.append(("user", "stands in the url, too, so keep one of them"))
         if self.user is not None and ":" in self.user:
-            wrong.append("user: holds a colon, which no user of basic authentication may")
+            wrong.append(("user", "holds a colon, which no user of basic authentication may"))
         if wrong:
-            raise ValueError("; ".join(wrong))
+            raise Flaws(wrong)
         return self
 
-    def _wrong_headers(self) -> Iterator[str]:
+    def _wrong_headers(self) -> Iterator[tuple[str, str]]:
         for name, value in self.headers.items():
             if name.lower() == "authorization":
                 fix = "belongs into the environment: AUTORETRAIN_PROMETHEUS_TOKEN, or user and its password"
-                yield f"headers.{name}: {fix}"
+                yield f"headers.{name}", fix
             elif SECRET_HEADER.search(name):
-                yield f"headers.{name}: belongs into the environment: AUTORETRAIN_PROMETHEUS_HEADERS"
+                yield f"headers.{name}", "belongs into the environment: AUTORETRAIN_PROMETHEUS_HEADERS"
             elif name.lower() in OWN_HEADERS:
-                yield f"headers.{name}: is set by the client itself, so remove it"
+                yield f"headers.{name}", "is set by the client itself, so remove it"
             else:
                 try:
                     checked_headers({name: value})
                 except ValueError as error:
-                    yield f"headers.{name}: {error}"
+                    yield f"headers.{name}", str(error)
 
-    def _wrong_tls(self) -> Iterator[str]:
+    def _wrong_tls(self) -> Iterator[tuple[str, str]]:
         if self.client_key is not None and self.client_certificate is None:
-            yield "client_certificate: is missing, and client_key needs the certificate that it belongs to"
+            yield "client_certificate", "is missing, and client_key needs the certificate that it belongs to"
         for name in ("ca_file", "client_certificate"):
             if getattr(self, name) is not None and not self.url.startswith("https://"):
-                yield f"{name}: needs a url that begins with https://"
+                yield name, "needs a url that begins with https://"
 
 
 class MlflowSettings(Section):

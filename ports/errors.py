@@ -59,6 +59,18 @@ class MissingExtra(Permanent):
         self.extra = extra
 
 
+class Flaws(ValueError):
+    """Several things wrong with one section of settings, for its validator to raise.
+
+    Args:
+        flaws: The field of each, from the section on, and what to write instead.
+    """
+
+    def __init__(self, flaws: Sequence[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{field}: {fix}" for field, fix in flaws))
+        self.flaws = tuple(flaws)
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing wrong with what a user wrote.

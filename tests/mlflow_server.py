@@ -32,12 +32,27 @@ class MlflowServer:
             self.process.wait()
 
 
-def start_mlflow(directory: Path, port: int | None = None) -> MlflowServer:
+ADMIN = ("admin", "open-sesame-of-the-test")
+_LOGIN = """
+[mlflow]
+default_permission = READ
+database_uri = sqlite:///{directory}/logins.db
+admin_username = admin
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+auth_cache_ttl_seconds = 3600
+"""
+
+
+def start_mlflow(
+    directory: Path, port: int | None = None, *, guarded: bool = False, artefacts: Path | None = None
+) -> MlflowServer:
     """Start a server with its database and artefacts in a directory, and wait until it answers.
 
     Args:
         directory: Its place; one that is started there again knows what it knew.
         port: Where it listens; ``None`` takes a free one.
+        guarded: Whether it asks for a password; ``ADMIN`` makes the other users.
+        artefacts: Where it keeps artefacts; ``None`` takes a directory of its own.
     """
     if port is None:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -47,9 +62,17 @@ def start_mlflow(directory: Path, port: int | None = None) -> MlflowServer:
         "--backend-store-uri",
         sqlite_store(directory),
         "--artifacts-destination",
-        str(directory / "artefacts"),
+        str(artefacts or directory / "artefacts"),
     ]
+    stores += ["--app-name", "basic-auth"] if guarded else []
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    if guarded:
+        (directory / "login.ini").write_text(_LOGIN.format(directory=directory))
+        quiet |= {
+            "MLFLOW_AUTH_CONFIG_PATH": str(directory / "login.ini"),
+            "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN[1],
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": "key-of-the-test",
+        }
     with (directory / "server.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", *address, *stores],

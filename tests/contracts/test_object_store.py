@@ -222,6 +222,20 @@ class TestStore:
         assert type(caught.value) is kind or kind is Permanent
         assert "Request ID" not in str(caught.value)
 
+    def test_a_key_that_encrypts_the_bucket_and_may_not_be_used(self, tmp_path: Path) -> None:
+        said = (
+            "User: arn:aws:iam::123456789012:user/trainer is not authorized to perform: kms:GenerateDataKey "
+            "on resource: arn:aws:kms:eu-central-1:123456789012:key/1 because no identity-based policy "
+            "allows the kms:GenerateDataKey action"
+        )
+        body = f"<Error><Code>AccessDenied</Code><Message>{said}</Message><RequestId>7</RequestId></Error>"
+        with local_server() as other:
+            other.answer = lambda asked: Reply(403, body.encode(), {"Content-Type": "application/xml"})
+            store = ObjectStore(URL, tmp_path / "cache", Connection(other.url, attempts=1))
+            fault = dict(store.examine())["s3:PutObject"]
+        assert "allow kms:GenerateDataKey on the key that encrypts the bucket" in str(fault)
+        assert "allow s3:PutObject" not in str(fault)
+
     def test_all_permissions_are_tried_and_nothing_is_left(self, s3: S3, store: ObjectStore) -> None:
         assert set(dict(store.examine()).values()) == {None}
         assert not [key for key in s3.keys() if key.endswith("probe")]  # noqa: SIM118 - no dictionary

@@ -66,7 +66,7 @@ def answer(*found: dict[str, Any]) -> str:
             "several series for this model",
         ),
         (answer(series(MODEL, "0.8"), {"metric": {}, "values": []}), "without the label 'model'"),
-        ("<html>log in</html>", "malformed"),
+        ("<html>log in</html>", "malformed: a web page; prometheus.url leads to something else"),
     ],
     ids=["nan", "infinite", "empty", "many series", "no label", "no prometheus"],
 )

@@ -281,3 +281,17 @@ def test_secrets_of_prometheus(
     assert problem.where == where
     assert said in str(problem)
     assert "same" not in str(problem)
+
+
+def test_flaws_of_all_sections_are_told_at_once_and_each_as_one(tmp_path: Path) -> None:
+    """Names and patterns of the user's may hold what stands between a field and its fix, or two flaws."""
+    text = (
+        'limits.compute.slurm.jobs_per_day = 1\nlimits.groups."heat: a; b".jobs_per_day = 1\n'
+        'prometheus.labels.kiln = "x"\n[[notifier.routes]]\nmodels = ["boi; ler: 7"]\ntargets = ["default"]\n'
+    )
+    assert problems(tmp_path, text + MODEL) == {
+        "limits.compute.slurm": "limits.compute.slurm: there is no such compute backend; there is subprocess",
+        "limits.groups.heat: a; b": "limits.groups.heat: a; b: no model is of this group",
+        "prometheus.labels.kiln": "prometheus.labels.kiln: there is no such model",
+        "notifier.routes.0.models": "notifier.routes.0.models: no model has a name like 'boi; ler: 7'",
+    }

@@ -117,6 +117,12 @@ def test_a_wrong_password(
 
 
 @pytest.mark.usefixtures("password")
+def test_a_wrong_path(server: Server, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(Permanent, match=r"no query API \(404 at /api/v1/query_range\): prometheus\.url"):
+        ask(server, folder, tmp_path, url=f"{server.url}/prometheus")
+
+
+@pytest.mark.usefixtures("password")
 def test_an_authority_nobody_named_is_not_trusted(server: Server, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(Permanent, match="certificate is not trusted: unable to get local issuer"):
         ask(server, folder, tmp_path, ca_file=None)
