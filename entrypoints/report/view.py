@@ -11,10 +11,10 @@ from ...domain.fold import fold
 from ...domain.jobs import JobStatus, RetrainingJob
 from ...domain.promotion import Outcome
 from ...domain.sealing import Fault, load, verify
-from ...domain.spec import DIRECTIONS
 from ...domain.state import ModelState
 from ...ports.ledger import Entry
 from ...ports.observations import Look
+from ...ports.scorer import DIRECTIONS
 from .history import History, Series, history_of
 from .plots import Frame, Score, score_plot, time_plot
 

@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from autoretrain.adapters.memory import MemoryDataSource, MemoryPredictor, MemoryRegistry, MemoryScorer
+from autoretrain.adapters.memory import MemoryDataSource, MemoryPredictor, MemoryRegistry
 from autoretrain.adapters.memory import Row as MemoryRow
+from autoretrain.adapters.memory_scorer import MemoryScorer
 from autoretrain.adapters.scorer_sklearn import SklearnScorer
 from autoretrain.entrypoints.testing.scorer import (
     CLASSES,

@@ -8,7 +8,15 @@ from domain_world import DAY, GOOD, HOUR, NOW, POOR, scored, snapshot, spec_of, 
 
 from autoretrain.domain.jobs import Approval, JobStatus, RetrainingJob
 from autoretrain.domain.judgement import judge, judge_approval, needs_person
-from autoretrain.domain.promotion import APPROVAL, FIRST_CHAMPION, SAFETY, SEED_POINT, Decision, Outcome
+from autoretrain.domain.promotion import (
+    APPROVAL,
+    FIRST_CHAMPION,
+    SAFETY,
+    SEED_POINT,
+    Decision,
+    Outcome,
+    is_tested,
+)
 from autoretrain.domain.spec import ModelSpec
 from autoretrain.domain.state import Champion, ModelState
 from autoretrain.domain.trigger_types import TriggerType
@@ -140,7 +148,9 @@ class TestByPolicy:
         by_hand = replace(JOB, trigger_type=TriggerType.MANUAL)
         decision = decided(scored(POOR, GOOD), job=by_hand)
         assert (decision.outcome, decision.rule) == (Outcome.PROMOTE, APPROVAL)
-        assert decision.numbers == {"metric": "f1", "candidate": 0.88, "champion": 0.95, "rows": 1000}
+        assert decision.numbers["would_be"] == {"rule": SEED_POINT, "outcome": Outcome.REJECT}
+        assert decision.numbers["improvement"] < 0
+        assert not is_tested(decision)
 
 
 class TestNeedsPerson:
