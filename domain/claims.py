@@ -16,6 +16,9 @@ from ..ports.scorer import Effect, Paired, Scale
 from .promotion import IMPROVEMENT, NON_INFERIORITY, SUPERIORITY, Decision, Outcome, out_of_reach
 from .student import critical, upper_tail
 
+_MOST_TIMES = 1000
+"""No holdout grows by the square of this."""
+
 _POWER = 0.8
 """Rows that are said to be needed show a true effect of this size four times in five."""
 
@@ -148,15 +151,16 @@ def rows_needed(claim: Claim, pair: Paired, effect: Effect, level: float) -> int
         level: One-sided.
 
     Returns:
-        The number, by the normal approximation; ``None`` when the effect lies where no number would.
+        The number, by the normal approximation; ``None`` when the effect lies where none would, or none that
+        anybody has.
     """
     proven = effect.value >= claim.bar
     distance = effect.value - claim.least if proven else claim.bar - effect.value
-    if distance <= 0:
-        return None
     stretch = effect.low if proven else effect.high
     reach = (critical(level, pair.units - 1) * stretch + NormalDist().inv_cdf(_POWER)) * effect.error
-    return math.ceil(pair.rows * (reach / distance) ** 2)
+    if reach > distance * _MOST_TIMES:
+        return None
+    return math.ceil(pair.rows * (reach / distance) ** 2) if distance > 0 else None
 
 
 def detectable(claim: Claim, pair: Paired, rows: int, level: float) -> float | None:

@@ -24,7 +24,7 @@ import pytest
 from ...ports.data import Snapshot
 from ...ports.errors import Permanent
 from ...ports.predictor import Predictions
-from ...ports.scorer import Scorer, Scores, ScoringTask
+from ...ports.scorer import Scorer, Scores, ScoringTask, Units
 from ...ports.values import TimeWindow
 
 CLASSES = ScoringTask("classification")
@@ -175,6 +175,71 @@ class ScorerContract(ABC):
         given = (self.make_snapshot([0, 1, 1, 0]), self.make_predictions([0, 1, 0, 1]))
 
         assert scorer.score(CLASSES, *given) == scorer.score(CLASSES, *given)
+
+    def test_a_difference_is_told_with_its_uncertainty(self) -> None:
+        labels, candidate, champion = self._ten_days()
+        scores = self._score(replace(CLASSES, compared="accuracy"), labels, candidate, champion)
+
+        pair = scores.paired
+        assert pair is not None
+        assert (pair.measure, pair.rows, pair.units) == ("accuracy", 240, 10)
+        assert (pair.candidate, pair.champion) == (scores.candidate["accuracy"], scores.champion["accuracy"])
+        assert pair.effects["absolute"].value == pytest.approx(0.05)
+        assert pair.effects["relative"].value == pytest.approx(0.05 / 0.85)
+        assert pair.effects["error-reduction"].value == pytest.approx(0.05 / 0.15)
+        for effect in pair.effects.values():
+            assert effect.error > 0
+            assert min(effect.low, effect.high) >= 1
+
+    def test_the_better_version_has_the_positive_effect(self) -> None:
+        labels, candidate, champion = self._ten_days()
+        task = replace(CLASSES, compared="accuracy")
+
+        assert self._score(task, labels, champion, candidate).paired.effects["absolute"].value < 0  # type: ignore[union-attr]
+        truth = [float(hour % 7) for hour in range(240)]
+        close = [value + 0.1 * (-1) ** hour for hour, value in enumerate(truth)]
+        far = [value + 0.3 + 0.1 * (hour % 3) for hour, value in enumerate(truth)]
+        mae = self._score(replace(NUMBERS, compared="mae"), truth, close, far).paired
+        assert mae is not None
+        assert mae.effects["relative"].value > 0
+
+    def test_without_a_question_or_a_champion_there_is_no_difference(self) -> None:
+        labels, candidate, champion = self._ten_days()
+
+        assert self._score(CLASSES, labels, candidate, champion).paired is None
+        assert self._score(replace(CLASSES, compared="accuracy"), labels, candidate).paired is None
+
+    def test_too_few_blocks_tell_no_difference(self) -> None:
+        labels, candidate, champion = (values[:72] for values in self._ten_days())
+        scores = self._score(replace(CLASSES, compared="accuracy"), labels, candidate, champion)
+
+        assert scores.paired is None
+        assert "only 3 blocks" in scores.unpaired
+
+    def test_a_measure_that_is_not_known_has_no_difference(self) -> None:
+        labels = [0] * 240
+        scores = self._score(replace(CLASSES, compared="f1"), labels, labels, [1, *labels[1:]])
+
+        assert scores.paired is None
+        assert scores.unpaired
+
+    def test_independent_rows_are_units_of_their_own(self) -> None:
+        labels, candidate, champion = (values[:72] for values in self._ten_days())
+        task = replace(CLASSES, compared="accuracy", units=Units(independent=True))
+        pair = self._score(task, labels, candidate, champion).paired
+
+        assert pair is not None
+        assert pair.units == 72
+
+    @staticmethod
+    def _ten_days() -> tuple[list[int], list[int], list[int]]:
+        """Hourly labels, and two versions: the champion is wrong 36 times, the candidate at 24 of them."""
+        labels = [hour % 2 for hour in range(240)]
+        wrong = [hour for hour in range(240) if hour * 7919 % 20 < 3]
+        right_again = wrong[::3]
+        champion = [1 - y if hour in wrong else y for hour, y in enumerate(labels)]
+        candidate = [y if hour in right_again else champion[hour] for hour, y in enumerate(labels)]
+        return labels, candidate, champion
 
     def test_counts_that_differ_are_refused(self) -> None:
         with pytest.raises(Permanent):

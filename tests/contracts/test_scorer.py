@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,9 @@ class TestMemoryScorer(ScorerContract):
         return MemoryScorer(self.data, self.predictor)
 
     def make_snapshot(self, labels: Sequence[Any]) -> Snapshot:
-        self.data.taken["rows"] = tuple(MemoryRow(START, {}, label) for label in labels)
+        self.data.taken["rows"] = tuple(
+            MemoryRow(START + timedelta(hours=hour), {}, label) for hour, label in enumerate(labels)
+        )
         return snapshot_of(labels, "memory:rows", "rows")
 
     def make_predictions(
