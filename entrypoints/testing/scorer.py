@@ -183,6 +183,7 @@ class ScorerContract(ABC):
         pair = scores.paired
         assert pair is not None
         assert (pair.measure, pair.rows, pair.units) == ("accuracy", 240, 10)
+        assert scores.champion is not None
         assert (pair.candidate, pair.champion) == (scores.candidate["accuracy"], scores.champion["accuracy"])
         assert pair.effects["absolute"].value == pytest.approx(0.05)
         assert pair.effects["relative"].value == pytest.approx(0.05 / 0.85)

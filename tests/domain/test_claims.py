@@ -166,6 +166,7 @@ class TestRowsNeeded:
 
     def test_what_a_holdout_can_show_shrinks_with_its_root(self) -> None:
         small, large = (detectable(BETTER, pair(0.0), rows, LEVEL) for rows in (1000, 4000))
+        assert small is not None
         assert small == pytest.approx((REACH + stats.norm.ppf(0.8)) * 0.01)
         assert large == pytest.approx(small / 2)
         assert detectable(NOT_INFERIOR, pair(0.0), 1000, LEVEL) == pytest.approx(small - 0.02)
