@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 FEWEST_UNITS = 6
 """With fewer units than this no standard error deserves the name."""
 
-_MOST_UNITS = 1000
+_MOST_UNITS = 400
 _RESAMPLES = 2000
 _TAIL = 0.025
 """Where the bootstrap is compared with Student's t: far enough out, with 50 resamples beyond it."""
+_MOST_STRETCH = 10.0
 _TIMES_AS_LONG = 5
 """A block is so many times as long as the rows depend on one another, or longer."""
 _STEP = 1e-6
@@ -374,7 +375,12 @@ def _stretch(value: float, resampled: _Difference, drawn: Integers, widen: float
     student = float(stdtrit(drawn.shape[1] - 1, 1 - _TAIL))
     low = np.quantile(np.where(lost, np.inf, studentised), 1 - _TAIL, method="higher")
     high = -np.quantile(np.where(lost, -np.inf, studentised), _TAIL, method="lower")
-    return max(1.0, float(low) / student), max(1.0, float(high) / student)
+    return _stretched(float(low) / student), _stretched(float(high) / student)
+
+
+def _stretched(ratio: float) -> float:
+    """Where a few rows carry all of a difference, resamples without them reach infinitely far."""
+    return min(max(1.0, ratio), _MOST_STRETCH)
 
 
 def _least_error(measure: str, rows: int) -> float:
