@@ -147,6 +147,34 @@ def read_groups(snapshot: Snapshot, name: str) -> npt.NDArray[np.int64]:
     return cast("npt.NDArray[np.int64]", np.from_dlpack(encoded.indices).astype(np.int64))
 
 
+def read_segments(snapshot: Snapshot, name: str, most: int) -> dict[str, npt.NDArray[np.bool_]]:
+    """Tell rows apart by the values of a column.
+
+    Args:
+        snapshot: Rows that have the column.
+        name: The column.
+        most: Values it may have.
+
+    Returns:
+        Which rows have a value, by the value as text; a missing one is ``none``.
+
+    Raises:
+        Permanent: The file is gone, damaged, holds other rows, or has no such column; or it has more values.
+    """
+    import numpy as np
+
+    what = f"the snapshot of {snapshot.model}"
+    table = _Table(snapshot.uri, snapshot.sha256, snapshot.rows, what)
+    encoded = table.raw(name).combine_chunks().dictionary_encode(null_encoding="encode")
+    if len(encoded.dictionary) > most:
+        raise Permanent(
+            f"column {name!r} of {what} has {len(encoded.dictionary)} values: segments need {most} or fewer"
+        )
+    codes = np.from_dlpack(encoded.indices)
+    names = ["none" if value is None else str(value) for value in encoded.dictionary.to_pylist()]
+    return {value: codes == code for code, value in enumerate(names)}
+
+
 def read_answers(predictions: Predictions, who: str) -> Answers:
     """Read predictions and class scores.
 

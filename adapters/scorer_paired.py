@@ -67,6 +67,11 @@ class Rows:
     groups: Integers | None
     seed: int
 
+    def where(self, mask: npt.NDArray[np.bool_]) -> Rows:
+        """Some of the rows."""
+        groups = None if self.groups is None else self.groups[mask]
+        return Rows(int(mask.sum()), self.times[mask], self.begin, groups, self.seed)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Partition:

@@ -12,7 +12,7 @@ from ..ports.errors import MissingExtra, Permanent
 from ..ports.predictor import Predictions
 from ..ports.scorer import Scores, ScoringTask
 from .scorer_classes import MOST_CLASSES, Class, Truth, class_value, encode, truth_of
-from .scorer_columns import Answers, Column, read_answers, read_groups, read_label, read_times
+from .scorer_columns import Answers, Column, read_answers, read_groups, read_label, read_segments, read_times
 from .scorer_paired import Rows, Sums, Unpaired, compare
 from .scorer_sums import class_sums, number_sums
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .scorer_classes import Codes
     from .scorer_columns import Floats
+    from .scorer_sums import Mask
 
 _Measure = float | str  # a value, or the reason why there is none
 _SumsOf = Callable[[str], Sums]  # by whose predictions they are
@@ -29,6 +30,7 @@ _MEASURES = {
     "classification": ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier"),
     "regression": ("mae", "rmse", "r2", "mape"),
 }
+_MOST_SEGMENTS = 50
 _SUM_TOLERANCE = 1e-3  # probabilities stored as float32, or rounded, do not add up to 1 exactly
 
 
@@ -70,6 +72,8 @@ class SklearnScorer:
                 missing or not finite, or types cannot be compared.
         """
         _require_libraries()
+        import pyarrow as pa
+
         given = {"candidate": candidate} | ({"champion": champion} if champion else {})
         _check_counts(snapshot, given)
         if snapshot.rows == 0:
@@ -84,7 +88,17 @@ class SklearnScorer:
         scores, sums = measure(task, label.filter(labelled), of_labelled, identical)
         if champion is None or task.compared is None:
             return scores
-        return _with_difference(scores, task, sums, lambda: _rows(task, snapshot, labelled))
+        rows = _rows(task, snapshot, labelled)
+        scores = _with_difference(scores, task, sums, rows)
+        segments = _segments(task, snapshot, labelled)
+
+        def within(mask: Mask) -> Scores:
+            chosen = pa.array(mask)
+            own = {who: answer.filter(chosen) for who, answer in of_labelled.items()}
+            found, own_sums = measure(task, label.filter(labelled).filter(chosen), own, False)
+            return _with_difference(found, task, own_sums, rows.where(mask))
+
+        return _with_segments(scores, {name: within(mask) for name, mask in segments.items()})
 
 
 def _require_libraries() -> None:
@@ -270,7 +284,24 @@ def _no_variance(truth: Floats) -> str:
 # --- the difference ------------------------------------------------------------------------------------
 
 
-def _with_difference(scores: Scores, task: ScoringTask, sums: _SumsOf, rows: Callable[[], Rows]) -> Scores:
+def _segments(task: ScoringTask, snapshot: Snapshot, labelled: pa.Array) -> dict[str, Mask]:
+    """Which labelled rows belong to each segment."""
+    there = labelled.to_numpy(zero_copy_only=False)
+    return {
+        f"{column}={value}": mask[there]
+        for column in task.segments
+        for value, mask in read_segments(snapshot, column, _MOST_SEGMENTS).items()
+        if mask[there].any()
+    }
+
+
+def _with_segments(scores: Scores, found: Mapping[str, Scores]) -> Scores:
+    told = {name: each.paired for name, each in found.items() if each.paired is not None}
+    untold = {name: each.unpaired for name, each in found.items() if each.paired is None}
+    return replace(scores, segments=told, untold=untold)
+
+
+def _with_difference(scores: Scores, task: ScoringTask, sums: _SumsOf, rows: Rows) -> Scores:
     measure = str(task.compared)
     if measure not in scores.candidate:
         return replace(scores, unpaired=f"{measure} is not computed for a model of {task.kind}")
@@ -278,7 +309,7 @@ def _with_difference(scores: Scores, task: ScoringTask, sums: _SumsOf, rows: Cal
         return replace(scores, unpaired=scores.unknown[measure])
     discordant = scores.discordant if measure == "accuracy" else None
     try:
-        pair = compare(measure, sums("candidate"), sums("champion"), rows(), task.units, discordant)
+        pair = compare(measure, sums("candidate"), sums("champion"), rows, task.units, discordant)
     except Unpaired as reason:
         return replace(scores, unpaired=str(reason))
     return replace(scores, paired=pair)

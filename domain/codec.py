@@ -57,6 +57,7 @@ def validation_of(data: Mapping[str, Any]) -> ValidationResult:
             "verdict": verdict_of(data["verdict"]),
             "validation_timestamp": time_of(data["validation_timestamp"]),
             "paired": paired_of(data["paired"]) if data.get("paired") else None,  # 0.2.0 did not write it
+            "segments": {name: paired_of(each) for name, each in data.get("segments", {}).items()},
         }
     )
 

@@ -157,7 +157,8 @@ def _validated(data: Mapping[str, Any]) -> _Story:
     ]
     verdict = result["verdict"]
     head = f"Validated on {result['rows']} rows: {verdict['answer']}"
-    return head, [verdict["reason"], *scores, f"validation hash {result['validation_hash'][:12]}"]
+    untold = [f"{name}: not compared, {why}" for name, why in result.get("untold", {}).items()]
+    return head, [verdict["reason"], *scores, *untold, f"validation hash {result['validation_hash'][:12]}"]
 
 
 def _awaited(data: Mapping[str, Any]) -> _Story:
@@ -195,6 +196,11 @@ def _tested(numbers: Mapping[str, Any]) -> list[str]:
         f"p = {numbers['p']:.2g}" if "p" in numbers else "",
         f"rows depend on one another over about {dependence:.0f} rows" if dependence >= 1.5 else "",
         f"{numbers['reused']:.0%} of the holdout served earlier decisions" if numbers["reused"] else "",
+        *(
+            f"{name}: {_number(each['champion'])} -> {_number(each['candidate'])} on {each['rows']} rows: "
+            f"{each['verdict']}"
+            for name, each in numbers.get("segments", {}).items()
+        ),
     ]
 
 

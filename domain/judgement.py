@@ -7,10 +7,12 @@ from datetime import timedelta
 
 from ..ports.scorer import DIRECTIONS
 from .claims import Claim, Kind, judge_claim
+from .guardrails import guard_segments
 from .jobs import Approval, RetrainingJob
 from .promotion import (
     APPROVAL,
     FIRST_CHAMPION,
+    NON_INFERIORITY,
     SAFETY,
     SEED_POINT,
     Decision,
@@ -74,7 +76,8 @@ def _by_policy(spec: ModelSpec, state: ModelState, job: RetrainingJob, result: V
         "decision": state.spending.number(now),
         "reused": reused(state, job, quarter_of(now)),
     }
-    return replace(decision, numbers={**decision.numbers, **account})
+    decision = replace(decision, numbers={**decision.numbers, **account})
+    return guard_segments(decision, claim_of(spec, NON_INFERIORITY), result.segments)
 
 
 def claim_of(spec: ModelSpec, policy: str) -> Claim:

@@ -54,6 +54,8 @@ class PromotionSpec(BaseModel):
         block_days: Rows closer than this are taken to depend on one another; longer where they are seen to.
         group: Column that says which rows belong together, as a machine or a customer; ``None`` for none.
         independent_rows: Whether each row is independent of every other, which you declare.
+        segments: Columns of few values, as a site or a kind of machine: in no segment may the candidate be
+            worse by ``margin`` or more. One too small to tell is reported and keeps nothing back.
         floor: Lowest acceptable accuracy of a classifier (0.85 or more), or R² of a regressor (above 0).
         first_champion: Whether a first model needs a person, or the floor alone lets it serve.
         approval_days: A job that waits for a person completes undeployed after so many days.
@@ -72,6 +74,7 @@ class PromotionSpec(BaseModel):
     block_days: float = Field(default=1.0, gt=0.0, le=365, allow_inf_nan=False)
     group: str | None = None
     independent_rows: bool = False
+    segments: tuple[str, ...] = ()
     floor: float | None = Field(default=None, le=1.0, allow_inf_nan=False)
     first_champion: Literal["approval", "floor"] = "approval"
     approval_days: float = Field(default=7.0, gt=0, allow_inf_nan=False)
@@ -90,6 +93,11 @@ class PromotionSpec(BaseModel):
         if self.independent_rows and self.group is not None:
             raise ValueError("independent_rows: rows of a group are not independent; leave one of them out")
         return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that a holdout has to have for the comparison, whether they are features or not."""
+        return tuple(dict.fromkeys(filter(None, (self.group, *self.segments))))
 
     def policy_of(self, trigger: TriggerType) -> str:
         """The rule for jobs of a trigger: a claim, or the point rule."""
@@ -206,7 +214,7 @@ class ModelSpec(BaseModel):
         promotion = self.promotion
         block = timedelta(days=promotion.block_days)
         units = Units(block, promotion.group, promotion.independent_rows)
-        return ScoringTask(self.task, self.positive, self.average, self.comparison, units)
+        return ScoringTask(self.task, self.positive, self.average, self.comparison, units, promotion.segments)
 
     @property
     def holdout(self) -> timedelta:

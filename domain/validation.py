@@ -34,6 +34,8 @@ class ValidationResult:
         paired: The difference between both on the same rows, and how well it is known; ``None`` without a
             champion, and where it cannot be told.
         unpaired: Why it cannot be told; empty otherwise.
+        segments: The same among the rows of each segment, where it can be told.
+        untold: Why it cannot be told of the other segments, by segment.
     """
 
     verdict: Verdict
@@ -46,6 +48,8 @@ class ValidationResult:
     unknown: Mapping[str, str] = field(default_factory=dict)
     paired: Paired | None = None
     unpaired: str = ""
+    segments: Mapping[str, Paired] = field(default_factory=dict)
+    untold: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_valid(self) -> bool:
@@ -122,6 +126,8 @@ def validate(
         unknown=dict(scores.unknown),
         paired=scores.paired,
         unpaired=scores.unpaired,
+        segments=dict(scores.segments),
+        untold=dict(scores.untold),
     )
 
 

@@ -50,6 +50,7 @@ class ScoringTask:
         compared: Measure whose difference between two versions is wanted with its uncertainty; ``None`` for
             none.
         units: What may be resampled to learn that.
+        segments: Columns of the snapshot; rows that share a value of one are compared by themselves, too.
     """
 
     kind: Literal["classification", "regression"]
@@ -57,6 +58,7 @@ class ScoringTask:
     average: Literal["macro", "weighted", "micro"] = "macro"
     compared: str | None = None
     units: Units = field(default_factory=Units)
+    segments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,8 @@ class Scores:
         paired: The difference in the measure that the task compares; ``None`` without a champion, and where
             it cannot be told.
         unpaired: Why it cannot be told; empty otherwise.
+        segments: The same difference among the rows of each segment (``site=north``), where it can be told.
+        untold: Why it cannot be told of the other segments, by segment.
     """
 
     rows: int
@@ -135,6 +139,8 @@ class Scores:
     discordant: tuple[int, int] | None = None
     paired: Paired | None = None
     unpaired: str = ""
+    segments: Mapping[str, Paired] = field(default_factory=dict)
+    untold: Mapping[str, str] = field(default_factory=dict)
 
 
 class Scorer(Protocol):

@@ -275,6 +275,40 @@ class FullScorerContract(ScorerContract):
         assert weighted["precision"] == pytest.approx((1 + 0.5 + 2) / 4)
         assert micro["f1"] == pytest.approx(0.75)
 
+    def test_segments_are_compared_by_themselves(self) -> None:
+        labels, candidate, champion = self._ten_days()
+        sites = ["north" if hour % 5 else "south" for hour in range(240)]
+        worse = [
+            1 - y if site == "south" else new for y, new, site in zip(labels, candidate, sites, strict=True)
+        ]
+        scores = self._score_sites(sites, labels, worse, champion)
+
+        assert set(scores.segments) == {"site=north", "site=south"}
+        south, north = scores.segments["site=south"], scores.segments["site=north"]
+        assert (south.rows, north.rows) == (48, 192)
+        assert south.candidate == 0
+        assert north.effects["absolute"].value > 0
+
+    def test_a_segment_that_cannot_be_told_says_why(self) -> None:
+        labels, candidate, champion = self._ten_days()
+        sites = ["new" if hour > 200 else "old" for hour in range(240)]
+        scores = self._score_sites(sites, labels, candidate, champion)
+
+        assert set(scores.segments) == {"site=old"}
+        assert "only 2 blocks" in scores.untold["site=new"]
+
+    def _score_sites(
+        self, sites: Sequence[str], labels: Sequence[int], candidate: Sequence[int], champion: Sequence[int]
+    ) -> Scores:
+        times = [START + timedelta(hours=hour) for hour in range(len(labels))]
+        uri, sha256 = self._keep({"ts": times, "x": [0.5] * len(labels), "y": labels, "site": sites})
+        return self.make_scorer().score(
+            replace(CLASSES, compared="accuracy", segments=("site",)),
+            snapshot_of(labels, uri, sha256),
+            self.make_predictions(candidate),
+            self.make_predictions(champion),
+        )
+
     def test_class_scores_are_measured(self) -> None:
         given = {"0": [0.9, 0.6, 0.65, 0.2], "1": [0.1, 0.4, 0.35, 0.8]}
         candidate = self._score(CLASSES, [0, 0, 1, 1], [0, 0, 0, 1], scores=given).candidate

@@ -207,6 +207,6 @@ def test_the_digest_is_of_every_setting() -> None:
 
 def test_who_is_told_is_no_other_policy() -> None:
     spec = ModelSpec(name="heat", training=TrainingSpec(command=("python", "train.py")))
-    of_these_settings = "004ac3cf022b52b11a818bcc1faa5b5f4a0ee3191e65d98c1dcd063e85d77213"
+    of_these_settings = "0153ea2369ea2f1ceebf716d3fde24784641cd9157ea92773b457aabb733ef61"
     assert spec.digest == of_these_settings
     assert spec.model_copy(update={"owner": "energy"}).digest == of_these_settings
