@@ -277,7 +277,7 @@ class FullScorerContract(ScorerContract):
 
     def test_segments_are_compared_by_themselves(self) -> None:
         labels, candidate, champion = self._ten_days()
-        sites = ["north" if hour % 5 else "south" for hour in range(240)]
+        sites = ["south" if hour % 5 == 1 else "north" for hour in range(240)]
         worse = [
             1 - y if site == "south" else new for y, new, site in zip(labels, candidate, sites, strict=True)
         ]
