@@ -34,6 +34,7 @@ _MOST_STRETCH = 10.0
 _TIMES_AS_LONG = 5
 """A block is so many times as long as the rows depend on one another, or longer."""
 _STEP = 1e-6
+_ROUNDING = 1e-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ def compare(
     """
     new, old = _value(candidate), _value(champion)
     influence = _row_influence(measure, candidate, champion, (new, old))
-    dependence = 1.0 if units.independent else _dependence(influence)
+    dependence = 1.0 if units.independent else _dependence(influence, abs(new) + abs(old))
     options = [
         _paired(measure, candidate, champion, rows, partition)
         for partition in _partitions(rows, units, dependence)
@@ -249,16 +250,19 @@ def _row_influence(measure: str, candidate: Sums, champion: Sums, values: tuple[
     return influence
 
 
-def _dependence(series: Floats) -> float:
-    """Integrated autocorrelation time, in rows, by Geyer's initial monotone sequence (1992, section 3.3)."""
+def _dependence(series: Floats, scale: float) -> float:
+    """Integrated autocorrelation time, in rows, by Geyer's initial monotone sequence (1992, section 3.3).
+
+    Rows that all add the same, but for rounding of sums of this scale, do not depend on one another.
+    """
     import numpy as np
 
+    if (series.max() - series.min()) * len(series) <= _ROUNDING * scale:
+        return 1.0
     centred = series - series.mean()
     size = 1 << (2 * len(centred) - 1).bit_length()
     power = np.abs(np.fft.rfft(centred, size)) ** 2
     covariance = np.fft.irfft(power, size)[: len(centred)]
-    if series.min() == series.max():
-        return 1.0
     even = len(centred) // 2 * 2
     pairs = (covariance[0:even:2] + covariance[1:even:2]) / covariance[0]
     negative = np.nonzero(pairs <= 0)[0]
