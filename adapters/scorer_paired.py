@@ -122,7 +122,7 @@ def compare(
         Unpaired: A value is not defined, or the rows make too few units.
     """
     new, old = _value(candidate), _value(champion)
-    influence = _row_influence(measure, candidate, champion, (new, old))
+    influence = _row_influence(candidate, champion)
     dependence = 1.0 if units.independent else _dependence(influence, abs(new) + abs(old))
     options = [
         _paired(measure, candidate, champion, rows, partition)
@@ -180,14 +180,15 @@ def _scattered(rows: Rows) -> _Partition:
 def _blocks(rows: Rows, least: timedelta, dependence: float) -> _Partition:
     """Blocks of time, several times as long as rows depend on one another.
 
-    A block of ``L`` rows underestimates the variance of a mean by about ``tau / (2 L)``, where ``tau`` is the
-    integrated autocorrelation time (Künsch 1989, section 3); twice that is added, since ``tau`` is estimated.
+    Blocks of ``L`` rows underestimate the variance of a mean, by the share ``(tau - 1 / tau) / (2 L)`` where
+    correlation decays geometrically and ``tau`` is the integrated autocorrelation time (after Künsch 1989,
+    section 3). Twice that is added, since ``tau`` is estimated.
     """
     import numpy as np
 
-    microseconds = timedelta(microseconds=1)
+    microseconds, carried = timedelta(microseconds=1), dependence - 1 / dependence
     spacing = (int(rows.times[-1]) - int(rows.times[0])) / max(rows.count - 1, 1)
-    blocks_needed = max(1, -(-_TIMES_AS_LONG * dependence * spacing // (least / microseconds)))
+    blocks_needed = max(1, -(-_TIMES_AS_LONG * carried * spacing // (least / microseconds)))
     length = least * blocks_needed
     number = (rows.times - rows.begin) // int(length / microseconds)
     seen, of_row = np.unique(number, return_inverse=True)
@@ -200,7 +201,7 @@ def _blocks(rows: Rows, least: timedelta, dependence: float) -> _Partition:
             else ""
         )
         raise Unpaired(f"the rows make only {count} blocks of {words}{why}; {FEWEST_UNITS} are needed")
-    widen = 1 / (1 - min(0.5, dependence * count / rows.count))
+    widen = 1 / (1 - min(0.5, carried * count / rows.count))
     return _bundled(_Partition(of_row.astype(np.int64), count, f"blocks of {words}", widen))
 
 
@@ -236,7 +237,7 @@ def _words(length: timedelta) -> str:
 # --- how rows depend on one another --------------------------------------------------------------------
 
 
-def _row_influence(measure: str, candidate: Sums, champion: Sums, values: tuple[float, float]) -> Floats:
+def _row_influence(candidate: Sums, champion: Sums) -> Floats:
     """What each row adds to the difference, to first order."""
     import numpy as np
 

@@ -150,6 +150,8 @@ def _values(field: FieldInfo) -> str:
     for kind in kinds:
         if get_origin(kind) is Literal:
             return ", ".join(f"`{_toml(choice)}`" for choice in get_args(kind))
+    if str in kinds and any(get_origin(kind) is dict for kind in kinds):
+        return "text, or a table"
     if any(get_origin(part) is dict for part in get_args(field.annotation)):
         return "list of tables"
     named = next(_KINDS[kind] for kind in (get_origin(kind) or kind for kind in kinds) if kind in _KINDS)
