@@ -150,7 +150,8 @@ def _values(field: FieldInfo) -> str:
     for kind in kinds:
         if get_origin(kind) is Literal:
             return ", ".join(f"`{_toml(choice)}`" for choice in get_args(kind))
-    if str in kinds and any(get_origin(kind) is dict for kind in kinds):
+    choices = get_args(field.annotation)
+    if str in choices and any(get_origin(choice) is dict for choice in choices):
         return "text, or a table"
     if any(get_origin(part) is dict for part in get_args(field.annotation)):
         return "list of tables"
