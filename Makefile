@@ -11,7 +11,7 @@ LINKED := $(VENV)/linked.stamp
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lint test test-full kubernetes sweep soak chaos mutate demo gas-turbine bench clean FORCE
+.PHONY: help setup lint test test-full kubernetes sweep soak chaos mutate demo gas-turbine bench calibrate clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,10 +50,13 @@ gas-turbine: $(LINKED) ## Replay five real years and print the table of policies
 	$(BIN)/python examples/gas_turbine/replay.py
 
 bench: $(LINKED) ## Print what starting up and an idle tick cost
-	@set -e; for script in $(filter-out benchmarks/two_controllers.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script; done
+	@set -e; for script in $(filter-out benchmarks/two_controllers.py benchmarks/calibrate_gate.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script; done
 
 chaos: $(LINKED) ## Two controllers finish 200 jobs while they are killed and stopped; CHAOS="--jobs 20" for others
 	$(BIN)/python benchmarks/two_controllers.py $(CHAOS)
+
+calibrate: $(LINKED) ## How often are null candidates promoted, and better ones? (about an hour); CALIBRATE="--only f1" for less
+	$(BIN)/python benchmarks/calibrate_gate.py $(CALIBRATE)
 
 clean: ## Remove what can be made again
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage*

@@ -52,6 +52,7 @@ class Table:
         features: Columns the model may see, in this order; empty for all but time, label and ``exclude``.
         exclude: Columns that are no features.
         time_zone: IANA zone of times that carry no offset.
+        keep: Columns that snapshots carry along although they are no features; no model sees them.
     """
 
     path: str
@@ -60,6 +61,7 @@ class Table:
     features: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     time_zone: str = "UTC"
+    keep: tuple[str, ...] = ()
 
 
 class DuckdbDataSource:
@@ -157,6 +159,7 @@ class _Columns:
     time: str
     features: tuple[str, ...]
     label: str | None
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +230,7 @@ def _choose(table: Table, source: _Source, *, labelled: bool) -> _Columns:
         _require(source, "label", [table.label])
     _require(source, "feature", table.features)
     _require(source, "excluded", table.exclude)
+    _require(source, "kept", table.keep)
     kind = source.types[table.time]
     if kind not in (*_TIMES, "VARCHAR"):
         raise Permanent(
@@ -239,7 +243,9 @@ def _choose(table: Table, source: _Source, *, labelled: bool) -> _Columns:
     features = table.features or tuple(name for name in source.types if name not in hidden)
     if not features:
         raise Permanent(f"{table.path} has no feature columns; its columns: {', '.join(source.types)}")
-    return _Columns(table.time, features, table.label if labelled else None)
+    label = table.label if labelled else None
+    kept = tuple(name for name in table.keep if name not in (table.time, table.label, *features))
+    return _Columns(table.time, features, label, kept)
 
 
 def _require(source: _Source, role: str, names: Sequence[str]) -> None:
@@ -253,7 +259,8 @@ def _write(
     session: duckdb.DuckDBPyConnection, source: _Source, columns: _Columns, window: TimeWindow, file: Path
 ) -> _Written:
     time = _name(columns.time)
-    others = [_name(name) for name in (*columns.features, columns.label) if name is not None]
+    wanted = (*columns.features, columns.label, *columns.kept)
+    others = [_name(name) for name in wanted if name is not None]
     conditions = [*_within(source, columns.time, window), *_has_label(source, columns.label)]
     copied = session.execute(
         f"COPY (SELECT {', '.join([f'CAST(source.{time} AS TIMESTAMPTZ) AS {time}', *others])}"  # noqa: S608

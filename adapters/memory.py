@@ -22,7 +22,6 @@ from ..ports.metrics import MetricQuery, MetricWindow
 from ..ports.notifier import Digest, Notice
 from ..ports.predictor import Predictions
 from ..ports.registry import ModelVersion
-from ..ports.scorer import Scores, ScoringTask
 from ..ports.telemetry import TickReport
 from ..ports.values import Pending, TimeWindow
 from .memory_ledger import MemoryLedger, MemoryObservations
@@ -210,65 +209,6 @@ class MemoryPredictor:
         return Predictions(f"memory:{digest}", digest, len(values))
 
 
-class MemoryScorer:
-    """Implements Scorer in pure Python: 0/1 classes with 1 as positive, and regression."""
-
-    def __init__(self, data: MemoryDataSource, predictor: MemoryPredictor) -> None:
-        self._data = data
-        self._predictor = predictor
-
-    def score(
-        self,
-        task: ScoringTask,
-        snapshot: Snapshot,
-        candidate: Predictions,
-        champion: Predictions | None = None,
-    ) -> Scores:
-        """Score one version, or two on the same rows."""
-        labels = [row.label for row in self._data.taken[snapshot.sha256]]
-        measure = _classify if task.kind == "classification" else _regress
-        new = self._values(candidate, labels)
-        metrics = measure(labels, new)
-        unknown = {name: "it is not defined on these rows" for name, v in metrics.items() if v is None}
-        classes = Counter(str(label) for label in labels) if task.kind == "classification" else Counter()
-        if champion is None:
-            return Scores(len(labels), metrics, None, unknown, classes)
-        old = self._values(champion, labels)
-        right = [(a == y, b == y) for y, a, b in zip(labels, new, old, strict=True)]
-        discordant = (right.count((True, False)), right.count((False, True)))
-        paired = discordant if task.kind == "classification" else None
-        return Scores(len(labels), metrics, measure(labels, old), unknown, classes, new == old, paired)
-
-    def _values(self, predictions: Predictions, labels: Sequence[Any]) -> tuple[Any, ...]:
-        values = self._predictor.made.get(predictions.sha256)
-        if values is None or len(values) != len(labels):
-            raise Permanent("predictions and rows do not belong together")
-        return values
-
-
-def _classify(labels: Sequence[Any], predicted: Sequence[Any]) -> dict[str, float | None]:
-    pairs = Counter((bool(y), bool(p)) for y, p in zip(labels, predicted, strict=True))
-    hits, wrong, missed = pairs[True, True], pairs[False, True], pairs[True, False]
-    one_class = len({bool(label) for label in labels}) < 2
-    precision = None if one_class else hits / (hits + wrong) if hits + wrong else 0.0
-    recall = None if one_class else hits / (hits + missed)
-    f1 = None if one_class else 2 * hits / (2 * hits + wrong + missed)
-    accuracy = (hits + pairs[False, False]) / len(labels)
-    return {"accuracy": accuracy, "precision": precision, "recall": recall, "f1": f1}
-
-
-def _regress(labels: Sequence[float], predicted: Sequence[float]) -> dict[str, float | None]:
-    errors = [p - y for y, p in zip(labels, predicted, strict=True)]
-    mean = sum(labels) / len(labels)
-    spread = sum((y - mean) ** 2 for y in labels)
-    squares = sum(e * e for e in errors)
-    return {
-        "mae": sum(map(abs, errors)) / len(errors),
-        "rmse": math.sqrt(squares / len(errors)),
-        "r2": 1 - squares / spread if spread else None,
-    }
-
-
 class MemoryNotifier:
     """Implements Notifier and DigestNotifier.
 
@@ -337,7 +277,6 @@ __all__ = [
     "MemoryObservations",
     "MemoryPredictor",
     "MemoryRegistry",
-    "MemoryScorer",
     "MemoryTelemetry",
     "Model",
     "Row",

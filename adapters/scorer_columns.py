@@ -105,6 +105,76 @@ def read_label(snapshot: Snapshot) -> Column:
     return Column(values, label.dtype)
 
 
+def read_times(snapshot: Snapshot) -> npt.NDArray[np.int64]:
+    """Read the times of a snapshot's rows.
+
+    Args:
+        snapshot: Rows in the order of time.
+
+    Returns:
+        Microseconds since 1970, one a row.
+
+    Raises:
+        Permanent: The file is gone, damaged or holds other rows.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    what = f"the snapshot of {snapshot.model}"
+    table = _Table(snapshot.uri, snapshot.sha256, snapshot.rows, what)
+    column = table.raw(snapshot.time).cast(pa.timestamp("us")).cast(pa.int64()).combine_chunks()
+    return cast("npt.NDArray[np.int64]", np.from_dlpack(column))
+
+
+def read_groups(snapshot: Snapshot, name: str) -> npt.NDArray[np.int64]:
+    """Number the values of a column alike; a missing value is a group of its own.
+
+    Args:
+        snapshot: Rows that have the column.
+        name: The column.
+
+    Returns:
+        One number a row.
+
+    Raises:
+        Permanent: The file is gone, damaged, holds other rows, or has no such column.
+    """
+    import numpy as np
+
+    what = f"the snapshot of {snapshot.model}"
+    table = _Table(snapshot.uri, snapshot.sha256, snapshot.rows, what)
+    encoded = table.raw(name).combine_chunks().dictionary_encode(null_encoding="encode")
+    return cast("npt.NDArray[np.int64]", np.from_dlpack(encoded.indices).astype(np.int64))
+
+
+def read_segments(snapshot: Snapshot, name: str, most: int) -> dict[str, npt.NDArray[np.bool_]]:
+    """Tell rows apart by the values of a column.
+
+    Args:
+        snapshot: Rows that have the column.
+        name: The column.
+        most: Values it may have.
+
+    Returns:
+        Which rows have a value, by the value as text; a missing one is ``none``.
+
+    Raises:
+        Permanent: The file is gone, damaged, holds other rows, or has no such column; or it has more values.
+    """
+    import numpy as np
+
+    what = f"the snapshot of {snapshot.model}"
+    table = _Table(snapshot.uri, snapshot.sha256, snapshot.rows, what)
+    encoded = table.raw(name).combine_chunks().dictionary_encode(null_encoding="encode")
+    if len(encoded.dictionary) > most:
+        raise Permanent(
+            f"column {name!r} of {what} has {len(encoded.dictionary)} values: segments need {most} or fewer"
+        )
+    codes = np.from_dlpack(encoded.indices)
+    names = ["none" if value is None else str(value) for value in encoded.dictionary.to_pylist()]
+    return {value: codes == code for code, value in enumerate(names)}
+
+
 def read_answers(predictions: Predictions, who: str) -> Answers:
     """Read predictions and class scores.
 
@@ -149,10 +219,14 @@ class _Table:
 
     def column(self, name: str) -> Column:
         """Read one column; null where a value is missing."""
+        return self._attempt(lambda: _comparable(self.raw(name), name))
+
+    def raw(self, name: str) -> pa.ChunkedArray:
+        """Read one column as it is."""
         if name not in self.names:
             existing = ", ".join(self.names)
             raise Permanent(f"the file of {self._what} has no column {name!r}; it has: {existing}")
-        return self._attempt(lambda: _comparable(self._file.read(columns=[name]).column(name), name))
+        return self._attempt(lambda: self._file.read(columns=[name]).column(name))
 
     def complete(self, name: str, *, numeric: bool = False) -> Column:
         """Read one column in which every value is there, and finite."""

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..ports.data import Snapshot
 from ..ports.errors import MissingExtra, Permanent
 from ..ports.predictor import Predictions
 from ..ports.scorer import Scores, ScoringTask
-from .scorer_columns import Answers, Column, read_answers, read_label
+from .scorer_classes import MOST_CLASSES, Class, Truth, class_value, encode, truth_of
+from .scorer_columns import Answers, Column, read_answers, read_groups, read_label, read_segments, read_times
+from .scorer_paired import Rows, Sums, Unpaired, compare
+from .scorer_sums import class_sums, number_sums
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import pyarrow as pa
 
+    from .scorer_classes import Codes
     from .scorer_columns import Floats
-
-    _Codes = npt.NDArray[np.integer[Any]]
+    from .scorer_sums import Mask
 
 _Measure = float | str  # a value, or the reason why there is none
-_Class = float | str  # numbers and truth values are floats
+_SumsOf = Callable[[str], Sums]  # by whose predictions they are
 
 _MEASURES = {
     "classification": ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier"),
     "regression": ("mae", "rmse", "r2", "mape"),
 }
-_MOST_CLASSES = 50
+_MOST_SEGMENTS = 50
 _SUM_TOLERANCE = 1e-3  # probabilities stored as float32, or rounded, do not add up to 1 exactly
 
 
@@ -71,6 +72,8 @@ class SklearnScorer:
                 missing or not finite, or types cannot be compared.
         """
         _require_libraries()
+        import pyarrow as pa
+
         given = {"candidate": candidate} | ({"champion": champion} if champion else {})
         _check_counts(snapshot, given)
         if snapshot.rows == 0:
@@ -82,7 +85,20 @@ class SklearnScorer:
             return _without_rows(task, given, identical)
         measure = _classify if task.kind == "classification" else _regress
         of_labelled = {who: answer.filter(labelled) for who, answer in answers.items()}
-        return measure(task, label.filter(labelled), of_labelled, identical)
+        scores, sums = measure(task, label.filter(labelled), of_labelled, identical)
+        if champion is None or task.compared is None:
+            return scores
+        rows = _rows(task, snapshot, labelled)
+        scores = _with_difference(scores, task, sums, rows)
+        segments = _segments(task, snapshot, labelled)
+
+        def within(mask: Mask) -> Scores:
+            chosen = pa.array(mask)
+            own = {who: answer.filter(chosen) for who, answer in of_labelled.items()}
+            found, own_sums = measure(task, label.filter(labelled).filter(chosen), own, False)
+            return _with_difference(found, task, own_sums, rows.where(mask))
+
+        return _with_segments(scores, {name: within(mask) for name, mask in segments.items()})
 
 
 def _require_libraries() -> None:
@@ -121,115 +137,36 @@ def _read(
 # --- classification ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Truth:
-    """Labels as codes.
-
-    Attributes:
-        codes: The class of each row, as a position in ``classes``.
-        classes: Every class that occurs in labels or predictions.
-        counts: Rows a class, by position.
-        judged: Positions that precision, recall, f1, roc_auc and brier are about: the positive class, or
-            all in the labels.
-        names: Names of the classes for people, by position.
-        obstacle: Why no measure of ``judged`` can be known; empty when they can.
-    """
-
-    codes: _Codes
-    classes: Sequence[_Class]
-    counts: Sequence[int]
-    judged: tuple[int, ...]
-    names: Sequence[str]
-    obstacle: str
-
-    @property
-    def present(self) -> tuple[int, ...]:
-        return tuple(code for code, count in enumerate(self.counts) if count)
-
-
-def _classify(task: ScoringTask, label: Column, answers: Mapping[str, Answers], identical: bool) -> Scores:
-    coded, classes = _encode([label.values, *(answer.values.values for answer in answers.values())])
-    truth = _truth(task, coded[0], classes, label.dtype)
+def _classify(
+    task: ScoringTask, label: Column, answers: Mapping[str, Answers], identical: bool
+) -> tuple[Scores, _SumsOf]:
+    coded, classes = encode([label.values, *(answer.values.values for answer in answers.values())])
+    truth = truth_of(task, coded[0], classes, label.dtype)
+    predicted = dict(zip(answers, coded[1:], strict=True))
+    scored = {who: _by_class(answer, text=label.is_text) for who, answer in answers.items()}
     measured = {
-        who: {
-            **_measure_classes(task, truth, codes),
-            **_measure_scores(task, truth, answer.scores, text=label.is_text),
-        }
-        for (who, answer), codes in zip(answers.items(), coded[1:], strict=True)
+        who: {**_measure_classes(task, truth, predicted[who]), **_measure_scores(task, truth, scored[who])}
+        for who in answers
     }
-    common = sorted(truth.present, key=lambda code: -truth.counts[code])[:_MOST_CLASSES]
-    return _scores(
+    common = sorted(truth.present, key=lambda code: -truth.counts[code])[:MOST_CLASSES]
+    scores = _scores(
         len(truth.codes),
         measured,
         labels={truth.names[code]: truth.counts[code] for code in common},
         identical=identical,
         discordant=_discordant(*coded) if len(coded) == 3 else None,
     )
+    return scores, lambda who: class_sums(
+        str(task.compared), task.average, truth, predicted[who], scored[who]
+    )
 
 
-def _encode(columns: Sequence[pa.Array]) -> tuple[list[_Codes], list[_Class]]:
-    """Number the values of all columns alike, in the order of the classes."""
-    import numpy as np
-    import pyarrow as pa
-
-    joined = pa.concat_arrays(columns).dictionary_encode()
-    classes: list[_Class] = joined.dictionary.to_pylist()
-    order = sorted(range(len(classes)), key=classes.__getitem__)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    codes = rank[np.from_dlpack(joined.indices)]
-    return np.split(codes, np.cumsum([len(c) for c in columns])[:-1]), [classes[i] for i in order]
-
-
-def _truth(task: ScoringTask, codes: _Codes, classes: Sequence[_Class], dtype: str) -> _Truth:
-    import numpy as np
-
-    counts = np.bincount(codes, minlength=len(classes)).tolist()
-    present = tuple(code for code, count in enumerate(counts) if count)
-    names = [_class_name(value, dtype) for value in classes]
-    judged, obstacle = present, ""
-    positive = _positive_class(task, [classes[code] for code in present])
-    if len(present) == 1:
-        obstacle = f"the holdout has a single class: {names[present[0]]}"
-    elif positive is not None:
-        judged = tuple(code for code in present if classes[code] == positive)
-        if not judged:
-            found = ", ".join(names[code] for code in present[:_MOST_CLASSES])
-            obstacle = f"no row has the positive class {task.positive!r}; classes: {found}"
-    return _Truth(codes, classes, counts, judged, names, obstacle)
-
-
-def _positive_class(task: ScoringTask, present: Sequence[_Class]) -> _Class | None:
-    if task.positive is not None:
-        return _class_value(task.positive, text=isinstance(present[0], str))
-    return 1.0 if list(present) == [0.0, 1.0] else None
-
-
-def _class_value(name: str, *, text: bool) -> _Class:
-    """The class of a name. Among numbers, a name that is no number stays text and equals none."""
-    if text:
-        return name
-    truth_values: dict[str, _Class] = {"true": 1.0, "false": 0.0}
-    try:
-        return float(name)
-    except ValueError:
-        return truth_values.get(name.lower(), name)
-
-
-def _class_name(value: _Class, dtype: str) -> str:
-    if isinstance(value, str):
-        return value
-    if dtype == "bool":
-        return str(bool(value))
-    return str(int(value)) if value.is_integer() else repr(value)
-
-
-def _discordant(truth: _Codes, candidate: _Codes, champion: _Codes) -> tuple[int, int]:
+def _discordant(truth: Codes, candidate: Codes, champion: Codes) -> tuple[int, int]:
     right, champion_right = candidate == truth, champion == truth
     return int((right & ~champion_right).sum()), int((champion_right & ~right).sum())
 
 
-def _measure_classes(task: ScoringTask, truth: _Truth, predicted: _Codes) -> dict[str, _Measure]:
+def _measure_classes(task: ScoringTask, truth: Truth, predicted: Codes) -> dict[str, _Measure]:
     import numpy as np
     from sklearn.metrics import precision_recall_fscore_support
 
@@ -246,13 +183,14 @@ def _measure_classes(task: ScoringTask, truth: _Truth, predicted: _Codes) -> dic
     return {"accuracy": accuracy, "precision": precision, "recall": recall, "f1": f1}
 
 
-def _measure_scores(
-    task: ScoringTask, truth: _Truth, scores: Mapping[str, Column], *, text: bool
-) -> dict[str, _Measure]:
+def _by_class(answer: Answers, *, text: bool) -> dict[Class, Floats]:
+    return {class_value(name, text=text): column.floats() for name, column in answer.scores.items()}
+
+
+def _measure_scores(task: ScoringTask, truth: Truth, by_class: Mapping[Class, Floats]) -> dict[str, _Measure]:
     names = ("roc_auc", "log_loss", "brier")
-    by_class = {_class_value(name, text=text): column.floats() for name, column in scores.items()}
     unscored = [truth.names[code] for code in truth.present if truth.classes[code] not in by_class]
-    if not scores:
+    if not by_class:
         return dict.fromkeys(names, "the model gives no class scores")
     if unscored:
         return dict.fromkeys(names, f"the model gives no scores for class {unscored[0]}")
@@ -276,7 +214,7 @@ def _improbable(columns: Sequence[Floats]) -> str:
     return ""
 
 
-def _roc_auc(task: ScoringTask, truth: _Truth, scores: Mapping[_Class, Floats]) -> float:
+def _roc_auc(task: ScoringTask, truth: Truth, scores: Mapping[Class, Floats]) -> float:
     import numpy as np
     from sklearn.metrics import roc_auc_score
 
@@ -287,7 +225,7 @@ def _roc_auc(task: ScoringTask, truth: _Truth, scores: Mapping[_Class, Floats]) 
     return float(roc_auc_score(of_class, values, average=task.average))
 
 
-def _log_loss(truth: _Truth, scores: Mapping[_Class, Floats]) -> float:
+def _log_loss(truth: Truth, scores: Mapping[Class, Floats]) -> float:
     import numpy as np
     from sklearn.metrics import log_loss
 
@@ -298,7 +236,7 @@ def _log_loss(truth: _Truth, scores: Mapping[_Class, Floats]) -> float:
     return float(log_loss(table[truth.codes], values, labels=range(len(scores))))
 
 
-def _brier(truth: _Truth, scores: Mapping[_Class, Floats]) -> _Measure:
+def _brier(truth: Truth, scores: Mapping[Class, Floats]) -> _Measure:
     import numpy as np
 
     if not truth.judged:
@@ -313,10 +251,14 @@ def _brier(truth: _Truth, scores: Mapping[_Class, Floats]) -> _Measure:
 # --- regression ----------------------------------------------------------------------------------------
 
 
-def _regress(task: ScoringTask, label: Column, answers: Mapping[str, Answers], identical: bool) -> Scores:
+def _regress(
+    task: ScoringTask, label: Column, answers: Mapping[str, Answers], identical: bool
+) -> tuple[Scores, _SumsOf]:
     truth = label.floats()
-    measured = {who: _measure_errors(truth, answer.values.floats()) for who, answer in answers.items()}
-    return _scores(len(truth), measured, identical=identical)
+    predicted = {who: answer.values.floats() for who, answer in answers.items()}
+    measured = {who: _measure_errors(truth, values) for who, values in predicted.items()}
+    scores = _scores(len(truth), measured, identical=identical)
+    return scores, lambda who: number_sums(str(task.compared), truth, predicted[who])
 
 
 def _measure_errors(truth: Floats, predicted: Floats) -> dict[str, _Measure]:
@@ -337,6 +279,53 @@ def _no_variance(truth: Floats) -> str:
     if len(truth) < 2:
         return "the holdout has fewer than two rows"
     return "all labels are equal" if truth.min() == truth.max() else ""
+
+
+# --- the difference ------------------------------------------------------------------------------------
+
+
+def _segments(task: ScoringTask, snapshot: Snapshot, labelled: pa.Array) -> dict[str, Mask]:
+    """Which labelled rows belong to each segment."""
+    there = labelled.to_numpy(zero_copy_only=False)
+    return {
+        f"{column}={value}": mask[there]
+        for column in task.segments
+        for value, mask in read_segments(snapshot, column, _MOST_SEGMENTS).items()
+        if mask[there].any()
+    }
+
+
+def _with_segments(scores: Scores, found: Mapping[str, Scores]) -> Scores:
+    told = {name: each.paired for name, each in found.items() if each.paired is not None}
+    untold = {name: each.unpaired for name, each in found.items() if each.paired is None}
+    return replace(scores, segments=told, untold=untold)
+
+
+def _with_difference(scores: Scores, task: ScoringTask, sums: _SumsOf, rows: Rows) -> Scores:
+    measure = str(task.compared)
+    if measure not in scores.candidate:
+        return replace(scores, unpaired=f"{measure} is not computed for a model of {task.kind}")
+    if measure in scores.unknown:
+        return replace(scores, unpaired=scores.unknown[measure])
+    discordant = scores.discordant if measure == "accuracy" else None
+    try:
+        pair = compare(measure, sums("candidate"), sums("champion"), rows, task.units, discordant)
+    except Unpaired as reason:
+        return replace(scores, unpaired=str(reason))
+    return replace(scores, paired=pair)
+
+
+def _rows(task: ScoringTask, snapshot: Snapshot, labelled: pa.Array) -> Rows:
+    mask = labelled.to_numpy(zero_copy_only=False)
+    groups = task.units.group
+    times = read_times(snapshot)[mask]
+    return Rows(
+        count=len(times),
+        times=times,
+        begin=int(snapshot.window.start.timestamp() * 1_000_000),
+        groups=None if groups is None else read_groups(snapshot, groups)[mask],
+        seed=int(snapshot.sha256[:16], 16),
+    )
 
 
 # --- results -------------------------------------------------------------------------------------------

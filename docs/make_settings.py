@@ -150,6 +150,9 @@ def _values(field: FieldInfo) -> str:
     for kind in kinds:
         if get_origin(kind) is Literal:
             return ", ".join(f"`{_toml(choice)}`" for choice in get_args(kind))
+    choices = get_args(field.annotation)
+    if str in choices and any(get_origin(choice) is dict for choice in choices):
+        return "text, or a table"
     if any(get_origin(part) is dict for part in get_args(field.annotation)):
         return "list of tables"
     named = next(_KINDS[kind] for kind in (get_origin(kind) or kind for kind in kinds) if kind in _KINDS)

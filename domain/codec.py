@@ -8,6 +8,7 @@ from typing import Any
 
 from ..ports.data import Snapshot
 from ..ports.registry import ModelVersion
+from ..ports.scorer import Effect, Paired
 from ..ports.values import TimeWindow
 from .promotion import Decision, Outcome
 from .validation import ValidationResult
@@ -55,8 +56,17 @@ def validation_of(data: Mapping[str, Any]) -> ValidationResult:
             **data,
             "verdict": verdict_of(data["verdict"]),
             "validation_timestamp": time_of(data["validation_timestamp"]),
+            "paired": paired_of(data["paired"]) if data.get("paired") else None,  # 0.2.0 did not write it
+            "segments": {name: paired_of(each) for name, each in data.get("segments", {}).items()},
         }
     )
+
+
+def paired_of(data: Mapping[str, Any]) -> Paired:
+    """Comparison of two versions from its JSON."""
+    effects = {scale: Effect(**effect) for scale, effect in data["effects"].items()}
+    discordant = tuple(data["discordant"]) if data["discordant"] else None
+    return Paired(**{**data, "effects": effects, "discordant": discordant})
 
 
 def decision_of(data: Mapping[str, Any]) -> Decision:

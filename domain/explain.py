@@ -157,7 +157,8 @@ def _validated(data: Mapping[str, Any]) -> _Story:
     ]
     verdict = result["verdict"]
     head = f"Validated on {result['rows']} rows: {verdict['answer']}"
-    return head, [verdict["reason"], *scores, f"validation hash {result['validation_hash'][:12]}"]
+    untold = [f"{name}: not compared, {why}" for name, why in result.get("untold", {}).items()]
+    return head, [verdict["reason"], *scores, *untold, f"validation hash {result['validation_hash'][:12]}"]
 
 
 def _awaited(data: Mapping[str, Any]) -> _Story:
@@ -178,7 +179,29 @@ def _cancelled(data: Mapping[str, Any]) -> _Story:
 
 
 def _decided(data: Mapping[str, Any]) -> _Story:
-    return f"Decision: {data['outcome']} ({data['rule']})", [data["reason"]]
+    return f"Decision: {data['outcome']} ({data['rule']})", [data["reason"], *_tested(data["numbers"])]
+
+
+def _tested(numbers: Mapping[str, Any]) -> list[str]:
+    """What a test of a claim used up, and what else a reader of its interval should know."""
+    if "level" not in numbers or "decision" not in numbers:
+        return []
+    spent = (
+        f"decision {numbers['decision']} of {numbers['quarter']}: level {numbers['level']:.2g} of an error "
+        f"rate of {numbers['alpha']:g} ({numbers['spending']})"
+    )
+    dependence = numbers.get("dependence") or 1.0
+    return [
+        spent,
+        f"p = {numbers['p']:.2g}" if "p" in numbers else "",
+        f"rows depend on one another over about {dependence:.0f} rows" if dependence >= 1.5 else "",
+        f"{numbers['reused']:.0%} of the holdout served earlier decisions" if numbers["reused"] else "",
+        *(
+            f"{name}: {_number(each['champion'])} -> {_number(each['candidate'])} on {each['rows']} rows: "
+            f"{each['verdict']}"
+            for name, each in numbers.get("segments", {}).items()
+        ),
+    ]
 
 
 def _promoting(data: Mapping[str, Any]) -> _Story:

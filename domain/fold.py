@@ -44,7 +44,7 @@ from ..ports.errors import Permanent
 from ..ports.ledger import ENTRY_VERSION, Entry
 from .codec import decision_of, snapshot_of, time_of, validation_of, version_of, window_of
 from .jobs import Approval, JobStatus, RetrainingJob
-from .promotion import improvement
+from .promotion import improvement, is_tested
 from .sealing import Head, load
 from .state import Champion, Misses, ModelState, Rollback, StartRequest
 from .trigger_types import TriggerType
@@ -288,6 +288,8 @@ def _awaited(state: ModelState, line: _Line) -> ModelState:
 
 def _decided(state: ModelState, line: _Line) -> ModelState:
     decision, policy = decision_of(line.data), line.data["policy"]
+    if is_tested(decision):
+        state = replace(state, spending=state.spending.after(line.at))
     return _with_job(state, line, decision=decision, decision_policy=policy, awaiting_until=None)
 
 

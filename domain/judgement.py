@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
+from ..ports.scorer import DIRECTIONS
+from .claims import Claim, Kind, judge_claim
+from .guardrails import guard_segments
 from .jobs import Approval, RetrainingJob
-from .promotion import APPROVAL, FIRST_CHAMPION, SAFETY, Decision, Outcome, compare
-from .spec import DIRECTIONS, ModelSpec
+from .promotion import (
+    APPROVAL,
+    FIRST_CHAMPION,
+    NON_INFERIORITY,
+    SAFETY,
+    SEED_POINT,
+    Decision,
+    Outcome,
+    compare,
+    is_tested,
+)
+from .spec import ModelSpec
+from .spending import RULE, quarter_of
 from .state import ModelState
 from .trigger_types import TriggerType
 from .validation import ValidationResult
@@ -21,10 +36,75 @@ def judge(spec: ModelSpec, state: ModelState, job: RetrainingJob, result: Valida
     barred = _barred(state, job, result, override=False)
     if barred is not None:
         return barred
-    if job.trigger_type is TriggerType.MANUAL or result.champion_metrics is None:
+    if result.champion_metrics is None:
         rule = APPROVAL if job.trigger_type is TriggerType.MANUAL else FIRST_CHAMPION
         return Decision(Outcome.PROMOTE, rule, result.verdict.reason, _numbers(spec, result))
-    return _compare(spec, result, spec.promotion.min_improvement)
+    decision = _by_policy(spec, state, job, result)
+    if job.trigger_type is TriggerType.MANUAL:
+        return _in_view(decision, result)
+    return decision
+
+
+def _in_view(decision: Decision, result: ValidationResult) -> Decision:
+    """A proposal to a person, with what the rule would have said; it does not count as a test."""
+    numbers = {name: value for name, value in decision.numbers.items() if name != "level"}
+    said = {"rule": decision.rule, "outcome": decision.outcome}
+    reason = f"{result.verdict.reason}; {decision.reason}"
+    return Decision(Outcome.PROMOTE, APPROVAL, reason, {**numbers, "would_be": said})
+
+
+def _by_policy(spec: ModelSpec, state: ModelState, job: RetrainingJob, result: ValidationResult) -> Decision:
+    policy = spec.promotion.policy_of(job.trigger_type)
+    if policy == SEED_POINT:
+        return _compare(spec, result, spec.promotion.min_improvement)
+    if result.paired is None:
+        why = result.unpaired or "the scorer does not tell how well it is known"
+        text = f"the difference in {spec.comparison} is unknown: {why}"
+        return Decision(Outcome.INCONCLUSIVE, policy, text, _numbers(spec, result))
+    now, alpha = result.validation_timestamp, spec.promotion.alpha
+    days = job.holdout_window.length / timedelta(days=1)
+    decision = judge_claim(
+        claim_of(spec, policy),
+        result.paired,
+        state.spending.level(alpha, now),
+        result.rows / days if days else None,
+    )
+    account = {
+        "alpha": alpha,
+        "spending": RULE,
+        "quarter": quarter_of(now),
+        "decision": state.spending.number(now),
+        "reused": reused(state, job, quarter_of(now)),
+    }
+    decision = replace(decision, numbers={**decision.numbers, **account})
+    return guard_segments(decision, claim_of(spec, NON_INFERIORITY), result.segments)
+
+
+def claim_of(spec: ModelSpec, policy: str) -> Claim:
+    """What a policy asks for, with the model's numbers."""
+    kind = Kind(policy)
+    margins = {Kind.SUPERIORITY: spec.promotion.min_improvement, Kind.NON_INFERIORITY: spec.promotion.margin}
+    return Claim(kind, margins.get(kind, 0.0), spec.promotion.scale)
+
+
+def reused(state: ModelState, job: RetrainingJob, quarter: str) -> float:
+    """How much of a job's holdout served earlier decisions of the quarter, as a fraction of its time."""
+    window, covered = job.holdout_window, timedelta()
+    seen_until = window.start
+    earlier = [
+        other.holdout_window
+        for other in state.jobs.values()
+        if other.job_id != job.job_id
+        and other.decision is not None
+        and is_tested(other.decision)
+        and other.decision.numbers.get("quarter") == quarter
+        and other.holdout_window.overlaps(window)
+    ]
+    for other in sorted(earlier):
+        start, end = max(other.start, seen_until), min(other.end, window.end)
+        covered += max(end - start, timedelta())
+        seen_until = max(seen_until, end)
+    return covered / window.length if window.length else 0.0
 
 
 def needs_person(spec: ModelSpec, job: RetrainingJob) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..ports.compute import RunState
 from ..ports.registry import ModelVersion
+from ..ports.scorer import DIRECTIONS
 from ..ports.values import Pending
 from .idle import champion_label, conflict_with, settle_champion
 from .jobs import JobStatus, RetrainingJob
@@ -26,7 +27,7 @@ from .plan import (
 )
 from .promotion import Decision, Outcome
 from .sealing import CONTROLLER, Draft
-from .spec import DIRECTIONS, ModelSpec
+from .spec import ModelSpec
 from .state import ModelState
 from .validation import validate
 

@@ -8,12 +8,28 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal
 
+from .trigger_types import TriggerType
+
 SEED_POINT = "seed-point@1"
 FIRST_CHAMPION = "first-champion@1"
 APPROVAL = "approval@1"
 SAFETY = "safety@1"
-POLICIES = (SEED_POINT,)
+SUPERIORITY = "superiority@1"
+NON_INFERIORITY = "non-inferiority@1"
+IMPROVEMENT = "improvement@1"
+BY_TRIGGER = "by-trigger@1"
+POLICIES = (BY_TRIGGER, SUPERIORITY, NON_INFERIORITY, IMPROVEMENT, SEED_POINT)
 """Rules a model may be judged by. A rule that changes gets a new version; entries name the one used."""
+
+CLAIM_OF_TRIGGER: Mapping[TriggerType, str] = {
+    TriggerType.PERFORMANCE: SUPERIORITY,
+    TriggerType.DRIFT: NON_INFERIORITY,
+    TriggerType.SCHEDULED: IMPROVEMENT,
+    TriggerType.CUSTOM: SUPERIORITY,
+    TriggerType.MANUAL: SUPERIORITY,
+}
+"""What ``by-trigger@1`` asks for. A job started by hand is decided by a person, with that claim's numbers in
+view."""
 
 
 class Outcome(Enum):
@@ -39,6 +55,11 @@ class Decision:
     rule: str
     reason: str
     numbers: Mapping[str, Any] = field(default_factory=dict)
+
+
+def is_tested(decision: Decision) -> bool:
+    """Whether a claim was put to the test, which uses up some of the error rate."""
+    return "level" in decision.numbers and "effect" in decision.numbers
 
 
 def improvement(new: float, old: float, direction: Literal["up", "down"]) -> float | None:
@@ -91,14 +112,23 @@ def compare(
     text = f"{metric} {old:.4f} -> {new:.4f} is {gain:+.2%} against {min_improvement:+.2%} asked for"
     if gain >= min_improvement:
         return Decision(Outcome.PROMOTE, SEED_POINT, text, numbers)
-    return Decision(Outcome.REJECT, SEED_POINT, text + _out_of_reach(metric, old, min_improvement), numbers)
+    unreachable = out_of_reach(metric, old, min_improvement)
+    return Decision(Outcome.REJECT, SEED_POINT, f"{text}; {unreachable}" if unreachable else text, numbers)
 
 
 _BOUNDED = ("accuracy", "precision", "recall", "f1", "roc_auc", "r2")
 
 
-def _out_of_reach(metric: str, champion: float, min_improvement: float) -> str:
-    """Say so when no candidate could pass: a measure that ends at 1 cannot be 5 % better than 0.96."""
+def out_of_reach(metric: str, champion: float, min_improvement: float) -> str:
+    """Say so when no candidate could pass: a measure that ends at 1 cannot be 5 % better than 0.96.
+
+    Returns:
+        Why, and what can be asked for instead; empty when a candidate could pass.
+    """
     if metric in _BOUNDED and champion * (1 + min_improvement) > 1:
-        return f"; no candidate can reach that from {champion:.4f}, since {metric} ends at 1"
+        return (
+            f"no candidate can reach that from {champion:.4f}, since {metric} ends at 1: ask for less "
+            '(promotion.min_improvement), for an absolute difference (promotion.scale = "absolute") or for a '
+            'share of the error ("error-reduction")'
+        )
     return ""

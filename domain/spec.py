@@ -8,9 +8,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..ports.errors import Flaws
-from ..ports.scorer import ScoringTask
+from ..ports.scorer import DIRECTIONS, Scale, ScoringTask, Units
 from .config import TriggerConfig
-from .promotion import POLICIES
+from .promotion import BY_TRIGGER, CLAIM_OF_TRIGGER, POLICIES, SEED_POINT
 from .sealing import digest_of
 from .slots import ScheduleRule
 from .trigger_types import TriggerType
@@ -18,12 +18,6 @@ from .triggers import CustomRule, DriftRule, ManualRule, PerformanceRule, Rule, 
 
 ACCURACY_FLOOR = 0.85
 """No classifier below this accuracy is ever promoted. Configuration may raise it, never lower it."""
-
-DIRECTIONS: dict[str, Literal["up", "down"]] = {
-    **dict.fromkeys(("accuracy", "precision", "recall", "f1", "roc_auc", "r2"), "up"),
-    **dict.fromkeys(("mae", "rmse", "mape", "log_loss", "brier"), "down"),
-}
-"""Which way the measures we compute are better."""
 
 
 class TrainingSpec(BaseModel):
@@ -50,9 +44,19 @@ class PromotionSpec(BaseModel):
     """How a candidate is judged against the champion.
 
     Attributes:
-        policy: Named, versioned rule.
+        policy: Named, versioned rule; or one by type of trigger, where ``by-trigger@1`` fills in the others.
         metric: Measure of the comparison; ``None`` for F1 (classifiers) or the model's metric.
-        min_improvement: Relative improvement that a triggered job must show; 0.05 is 5 %.
+        min_improvement: How much better a candidate must be to be superior, on the scale; 0.05 is 5 %.
+        margin: By how much, on the scale, it may be worse and still count as not inferior.
+        scale: How a difference is expressed: ``relative`` as a fraction of the champion's value, ``absolute``
+            in the measure's own units, ``error-reduction`` as a fraction of what the champion lacks. The
+            point rule is relative.
+        alpha: Error rate of a model and quarter: the chance that any of its promotions is false.
+        block_days: Rows closer than this are taken to depend on one another; longer where they are seen to.
+        group: Column that says which rows belong together, as a machine or a customer; ``None`` for none.
+        independent_rows: Whether each row is independent of every other, which you declare.
+        segments: Columns of few values, as a site or a kind of machine: in no segment may the candidate be
+            worse by ``margin`` or more. One too small to tell is reported and keeps nothing back.
         floor: Lowest acceptable accuracy of a classifier (0.85 or more), or R² of a regressor (above 0).
         first_champion: Whether a first model needs a person, or the floor alone lets it serve.
         approval_days: A job that waits for a person completes undeployed after so many days.
@@ -62,9 +66,16 @@ class PromotionSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    policy: str = "seed-point@1"
+    policy: str | dict[TriggerType, str] = SEED_POINT
     metric: str | None = None
     min_improvement: float = Field(default=0.05, ge=0.0, le=10.0, allow_inf_nan=False)
+    margin: float = Field(default=0.02, gt=0.0, le=10.0, allow_inf_nan=False)
+    scale: Scale = "relative"
+    alpha: float = Field(default=0.05, gt=0.0, lt=0.5)
+    block_days: float = Field(default=1.0, gt=0.0, le=365, allow_inf_nan=False)
+    group: str | None = None
+    independent_rows: bool = False
+    segments: tuple[str, ...] = ()
     floor: float | None = Field(default=None, le=1.0, allow_inf_nan=False)
     first_champion: Literal["approval", "floor"] = "approval"
     approval_days: float = Field(default=7.0, gt=0, allow_inf_nan=False)
@@ -72,10 +83,27 @@ class PromotionSpec(BaseModel):
 
     @field_validator("policy")
     @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in POLICIES:
-            raise ValueError(f"no such policy; there are {', '.join(POLICIES)}")
+    def _known(cls, value: str | dict[TriggerType, str]) -> str | dict[TriggerType, str]:
+        for name in [value] if isinstance(value, str) else value.values():
+            if name not in POLICIES:
+                raise ValueError(f"no such policy; there are {', '.join(POLICIES)}")
         return value
+
+    @model_validator(mode="after")
+    def _rows_are_one_or_the_other(self) -> Self:
+        if self.independent_rows and self.group is not None:
+            raise ValueError("independent_rows: rows of a group are not independent; leave one of them out")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that a holdout has to have for the comparison, whether they are features or not."""
+        return tuple(dict.fromkeys(filter(None, (self.group, *self.segments))))
+
+    def policy_of(self, trigger: TriggerType) -> str:
+        """The rule for jobs of a trigger: a claim, or the point rule."""
+        named = self.policy if isinstance(self.policy, str) else self.policy.get(trigger, BY_TRIGGER)
+        return CLAIM_OF_TRIGGER[trigger] if named == BY_TRIGGER else named
 
 
 class ModelSpec(BaseModel):
@@ -184,7 +212,10 @@ class ModelSpec(BaseModel):
     @property
     def scoring(self) -> ScoringTask:
         """How its predictions are measured."""
-        return ScoringTask(self.task, self.positive, self.average)
+        promotion = self.promotion
+        block = timedelta(days=promotion.block_days)
+        units = Units(block, promotion.group, promotion.independent_rows)
+        return ScoringTask(self.task, self.positive, self.average, self.comparison, units, promotion.segments)
 
     @property
     def holdout(self) -> timedelta:

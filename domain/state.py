@@ -10,6 +10,7 @@ from typing import Any
 from ..ports.registry import ModelVersion
 from .jobs import RetrainingJob
 from .sealing import Head
+from .spending import Spending
 from .steadiness import Steadiness
 
 
@@ -110,6 +111,7 @@ class ModelState:
         looked_at: Time of the last changed look.
         unknown_since: Since when each trigger is unknown.
         alarmed: Triggers whose lasting unknown was told.
+        spending: Decisions that used up some of the quarter's error rate.
     """
 
     model: str
@@ -134,6 +136,7 @@ class ModelState:
     unknown_since: Mapping[str, datetime] = field(default_factory=dict)
     alarmed: frozenset[str] = frozenset()
     earlier_jobs: int = 0
+    spending: Spending = field(default_factory=Spending)
 
     @property
     def open_job(self) -> RetrainingJob | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..ports.data import Snapshot
 from ..ports.registry import ModelVersion
-from ..ports.scorer import Scores
+from ..ports.scorer import Paired, Scores
 from .sealing import digest_of
 from .verdict import Verdict, no, unknown, yes
 
@@ -31,6 +31,11 @@ class ValidationResult:
         validation_timestamp: When it was judged.
         identical: Whether candidate and champion predict the same for every row.
         unknown: Why a measure is ``None``, by name.
+        paired: The difference between both on the same rows, and how well it is known; ``None`` without a
+            champion, and where it cannot be told.
+        unpaired: Why it cannot be told; empty otherwise.
+        segments: The same among the rows of each segment, where it can be told.
+        untold: Why it cannot be told of the other segments, by segment.
     """
 
     verdict: Verdict
@@ -41,6 +46,10 @@ class ValidationResult:
     validation_timestamp: datetime
     identical: bool = False
     unknown: Mapping[str, str] = field(default_factory=dict)
+    paired: Paired | None = None
+    unpaired: str = ""
+    segments: Mapping[str, Paired] = field(default_factory=dict)
+    untold: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_valid(self) -> bool:
@@ -115,6 +124,10 @@ def validate(
         validation_timestamp=at,
         identical=scores.identical,
         unknown=dict(scores.unknown),
+        paired=scores.paired,
+        unpaired=scores.unpaired,
+        segments=dict(scores.segments),
+        untold=dict(scores.untold),
     )
 
 

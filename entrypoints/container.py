@@ -117,7 +117,7 @@ def _data(settings: Settings, store: ObjectStore | None) -> DataSource:
     from ..adapters.data_duckdb import DuckdbDataSource, Table
 
     tables = {
-        name: Table(**model.data.model_dump())
+        name: Table(**model.data.model_dump(), keep=model.promotion.columns)
         for name, model in settings.models.items()
         if model.data is not None
     }

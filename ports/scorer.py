@@ -4,10 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Literal, Protocol
 
 from .data import Snapshot
 from .predictor import Predictions
+
+DIRECTIONS: dict[str, Literal["up", "down"]] = {
+    **dict.fromkeys(("accuracy", "precision", "recall", "f1", "roc_auc", "r2"), "up"),
+    **dict.fromkeys(("mae", "rmse", "mape", "log_loss", "brier"), "down"),
+}
+"""Which way the measures we compute are better."""
+
+Scale = Literal["relative", "absolute", "error-reduction"]
+"""How far apart two values of a measure are: as a fraction of the champion's value, as their difference, or
+as the fraction of the champion's distance from a perfect value that is gone. All are positive where the
+candidate is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """What may be resampled: rows that depend on one another stay together.
+
+    Attributes:
+        block: Least length of a block of time. Blocks are made longer where the rows depend on one another
+            over longer times.
+        group: Column of the snapshot that says which rows belong together; ``None`` for none.
+        independent: Whether every row is declared independent of every other; then there are no blocks.
+    """
+
+    block: timedelta = timedelta(days=1)
+    group: str | None = None
+    independent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +47,67 @@ class ScoringTask:
             scores); regression gives mae, rmse, r2, mape.
         positive: The class that counts as positive, as text; ``None`` for the average below.
         average: How classes are averaged when no positive class is named.
+        compared: Measure whose difference between two versions is wanted with its uncertainty; ``None`` for
+            none.
+        units: What may be resampled to learn that.
+        segments: Columns of the snapshot; rows that share a value of one are compared by themselves, too.
     """
 
     kind: Literal["classification", "regression"]
     positive: str | None = None
     average: Literal["macro", "weighted", "micro"] = "macro"
+    compared: str | None = None
+    units: Units = field(default_factory=Units)
+    segments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """How much better the candidate is on one scale, and how well that is known.
+
+    A lower bound at the one-sided level ``a`` is ``value - low * t(1 - a, units - 1) * error``, an upper one
+    ``value + high * t(1 - a, units - 1) * error``, with the quantile of Student's t.
+
+    Attributes:
+        value: The effect on these rows; positive where the candidate is better.
+        error: Its standard error.
+        low: How much longer the lower side is than Student's t has it, by the bootstrap; 1 or more.
+        high: Likewise the upper side.
+    """
+
+    value: float
+    error: float
+    low: float = 1.0
+    high: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Two versions compared on the same rows, so that an interval of their difference can be told.
+
+    Attributes:
+        measure: What is compared.
+        candidate: The candidate's value.
+        champion: The champion's value.
+        effects: By scale; one that is not defined (a fraction of 0) is absent.
+        units: Number of units that were resampled.
+        unit: What one of them is, in words.
+        rows: Labelled rows.
+        dependence: Over how many rows in time order they depend on one another (the integrated
+            autocorrelation time of the difference); 1 where they do not, ``None`` where it was not measured.
+        discordant: Rows only the candidate got right, rows only the champion got right, where rows were
+            declared independent and accuracy is compared; else ``None``.
+    """
+
+    measure: str
+    candidate: float
+    champion: float
+    effects: Mapping[Scale, Effect]
+    units: int
+    unit: str
+    rows: int
+    dependence: float | None = None
+    discordant: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +123,11 @@ class Scores:
         identical: Whether both predict the same for every row; False without a champion.
         discordant: Rows only the candidate got right, rows only the champion got right; ``None`` for
             regression or without a champion.
+        paired: The difference in the measure that the task compares; ``None`` without a champion, and where
+            it cannot be told.
+        unpaired: Why it cannot be told; empty otherwise.
+        segments: The same difference among the rows of each segment (``site=north``), where it can be told.
+        untold: Why it cannot be told of the other segments, by segment.
     """
 
     rows: int
@@ -48,6 +137,10 @@ class Scores:
     labels: Mapping[str, int] = field(default_factory=dict)
     identical: bool = False
     discordant: tuple[int, int] | None = None
+    paired: Paired | None = None
+    unpaired: str = ""
+    segments: Mapping[str, Paired] = field(default_factory=dict)
+    untold: Mapping[str, str] = field(default_factory=dict)
 
 
 class Scorer(Protocol):

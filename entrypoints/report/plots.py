@@ -61,6 +61,8 @@ class Score:
         champion: The champion's; ``None`` when unknown or there is none.
         floor: Lowest value that may serve; ``None`` where the measure has none.
         required: Value that the promotion rule asked for; ``None`` where it asked for none.
+        between: Bounds of the candidate's value, as far as its difference from the champion is known;
+            ``None`` where no interval was told.
     """
 
     name: str
@@ -68,11 +70,12 @@ class Score:
     champion: float | None
     floor: float | None = None
     required: float | None = None
+    between: tuple[float, float] | None = None
 
     @property
     def values(self) -> tuple[float, ...]:
         """All that is drawn."""
-        marks = (self.candidate, self.champion, self.floor, self.required)
+        marks = (self.candidate, self.champion, self.floor, self.required, *(self.between or ()))
         return tuple(value for value in marks if value is not None)
 
 
@@ -332,6 +335,8 @@ def _draw_bounds(axes: Axes, row: int, score: Score) -> None:
 def _draw_pair(axes: Axes, row: int, score: Score) -> None:
     if score.candidate is not None and score.champion is not None:
         axes.plot([score.champion, score.candidate], [row, row], color=MUTED, linewidth=1.6)
+    if score.between is not None:
+        axes.plot(score.between, [row, row], color=BLUE, linewidth=2.4, marker="|", markersize=9)
     if score.champion is not None:
         axes.plot(
             [score.champion], [row], "D", color=ORANGE, markersize=7, markeredgecolor=INK, markeredgewidth=0.5

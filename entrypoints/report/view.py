@@ -11,10 +11,10 @@ from ...domain.fold import fold
 from ...domain.jobs import JobStatus, RetrainingJob
 from ...domain.promotion import Outcome
 from ...domain.sealing import Fault, load, verify
-from ...domain.spec import DIRECTIONS
 from ...domain.state import ModelState
 from ...ports.ledger import Entry
 from ...ports.observations import Look
+from ...ports.scorer import DIRECTIONS, Scale
 from .history import History, Series, history_of
 from .plots import Frame, Score, score_plot, time_plot
 
@@ -213,7 +213,7 @@ def _scores(job: RetrainingJob) -> tuple[Score, ...]:
     result = job.validation
     if result is None:
         return ()
-    floor, required = result.verdict.evidence, _required(job)
+    floor, required, between = result.verdict.evidence, _required(job), _between(job)
     champion = result.champion_metrics or {}
     return tuple(
         Score(
@@ -222,6 +222,7 @@ def _scores(job: RetrainingJob) -> tuple[Score, ...]:
             champion=champion.get(name),
             floor=floor.get("floor") if floor.get("measure") == name else None,
             required=required.get(name),
+            between=between.get(name),
         )
         for name, value in result.metrics.items()
     )
@@ -231,10 +232,28 @@ def _required(job: RetrainingJob) -> Mapping[str, float]:
     """The value that the promotion rule asked of the compared measure; empty when it asked for none."""
     numbers = job.decision.numbers if job.decision else {}
     least, champion, metric = (numbers.get(key) for key in ("min_improvement", "champion", "metric"))
+    if "bar" in numbers:
+        least = numbers["bar"]
     if least is None or champion is None or metric is None:
         return {}
-    step = abs(champion) * least
-    return {metric: champion + step if DIRECTIONS.get(metric, "up") == "up" else champion - step}
+    return {metric: _value_at(least, numbers.get("scale", "relative"), champion, metric)}
+
+
+def _between(job: RetrainingJob) -> Mapping[str, tuple[float, float]]:
+    """Bounds of the candidate's value of the compared measure; empty when none were told."""
+    numbers = job.decision.numbers if job.decision else {}
+    if "low" not in numbers:
+        return {}
+    metric, champion, scale = numbers["metric"], numbers["champion"], numbers["scale"]
+    low, high = (_value_at(numbers[side], scale, champion, metric) for side in ("low", "high"))
+    return {metric: (min(low, high), max(low, high))}
+
+
+def _value_at(effect: float, scale: Scale, champion: float, metric: str) -> float:
+    """The value of a measure that differs by an effect from the champion's."""
+    up = DIRECTIONS.get(metric, "up") == "up"
+    base = {"absolute": 1.0, "relative": abs(champion), "error-reduction": 1 - champion if up else champion}
+    return champion + base[scale] * effect if up else champion - base[scale] * effect
 
 
 def _score_text(score: Score) -> str:
@@ -243,6 +262,8 @@ def _score_text(score: Score) -> str:
         ("champion", score.champion),
         ("floor", score.floor),
         ("asked for", score.required),
+        ("at least", score.between and score.between[0]),
+        ("at most", score.between and score.between[1]),
     )
     told = ", ".join(f"{name} {value:.4f}" for name, value in parts if value is not None)
     return f"{score.name} {told or 'unknown'}"

@@ -24,7 +24,7 @@ import pytest
 from ...ports.data import Snapshot
 from ...ports.errors import Permanent
 from ...ports.predictor import Predictions
-from ...ports.scorer import Scorer, Scores, ScoringTask
+from ...ports.scorer import Scorer, Scores, ScoringTask, Units
 from ...ports.values import TimeWindow
 
 CLASSES = ScoringTask("classification")
@@ -176,6 +176,72 @@ class ScorerContract(ABC):
 
         assert scorer.score(CLASSES, *given) == scorer.score(CLASSES, *given)
 
+    def test_a_difference_is_told_with_its_uncertainty(self) -> None:
+        labels, candidate, champion = self._ten_days()
+        scores = self._score(replace(CLASSES, compared="accuracy"), labels, candidate, champion)
+
+        pair = scores.paired
+        assert pair is not None
+        assert (pair.measure, pair.rows, pair.units) == ("accuracy", 240, 10)
+        assert scores.champion is not None
+        assert (pair.candidate, pair.champion) == (scores.candidate["accuracy"], scores.champion["accuracy"])
+        assert pair.effects["absolute"].value == pytest.approx(0.05)
+        assert pair.effects["relative"].value == pytest.approx(0.05 / 0.85)
+        assert pair.effects["error-reduction"].value == pytest.approx(0.05 / 0.15)
+        for effect in pair.effects.values():
+            assert effect.error > 0
+            assert min(effect.low, effect.high) >= 1
+
+    def test_the_better_version_has_the_positive_effect(self) -> None:
+        labels, candidate, champion = self._ten_days()
+        task = replace(CLASSES, compared="accuracy")
+
+        assert self._score(task, labels, champion, candidate).paired.effects["absolute"].value < 0  # type: ignore[union-attr]
+        truth = [float(hour % 7) for hour in range(240)]
+        close = [value + 0.1 * (-1) ** hour for hour, value in enumerate(truth)]
+        far = [value + 0.3 + 0.1 * (hour % 3) for hour, value in enumerate(truth)]
+        mae = self._score(replace(NUMBERS, compared="mae"), truth, close, far).paired
+        assert mae is not None
+        assert mae.effects["relative"].value > 0
+
+    def test_without_a_question_or_a_champion_there_is_no_difference(self) -> None:
+        labels, candidate, champion = self._ten_days()
+
+        assert self._score(CLASSES, labels, candidate, champion).paired is None
+        assert self._score(replace(CLASSES, compared="accuracy"), labels, candidate).paired is None
+
+    def test_too_few_blocks_tell_no_difference(self) -> None:
+        labels, candidate, champion = (values[:72] for values in self._ten_days())
+        scores = self._score(replace(CLASSES, compared="accuracy"), labels, candidate, champion)
+
+        assert scores.paired is None
+        assert "only 3 blocks" in scores.unpaired
+
+    def test_a_measure_that_is_not_known_has_no_difference(self) -> None:
+        labels = [0] * 240
+        scores = self._score(replace(CLASSES, compared="f1"), labels, labels, [1, *labels[1:]])
+
+        assert scores.paired is None
+        assert scores.unpaired
+
+    def test_independent_rows_are_units_of_their_own(self) -> None:
+        labels, candidate, champion = (values[:72] for values in self._ten_days())
+        task = replace(CLASSES, compared="accuracy", units=Units(independent=True))
+        pair = self._score(task, labels, candidate, champion).paired
+
+        assert pair is not None
+        assert pair.units == 72
+
+    @staticmethod
+    def _ten_days() -> tuple[list[int], list[int], list[int]]:
+        """Hourly labels, and two versions: the champion is wrong 36 times, the candidate at 24 of them."""
+        labels = [hour % 2 for hour in range(240)]
+        wrong = [hour for hour in range(240) if hour * 7919 % 20 < 3]
+        right_again = wrong[::3]
+        champion = [1 - y if hour in wrong else y for hour, y in enumerate(labels)]
+        candidate = [y if hour in right_again else champion[hour] for hour, y in enumerate(labels)]
+        return labels, candidate, champion
+
     def test_counts_that_differ_are_refused(self) -> None:
         with pytest.raises(Permanent):
             self._score(CLASSES, [0, 1, 1], [0, 1])
@@ -208,6 +274,41 @@ class FullScorerContract(ScorerContract):
         assert macro["precision"] == pytest.approx((1 + 0.5 + 1) / 3)
         assert weighted["precision"] == pytest.approx((1 + 0.5 + 2) / 4)
         assert micro["f1"] == pytest.approx(0.75)
+
+    def test_segments_are_compared_by_themselves(self) -> None:
+        labels, candidate, champion = self._ten_days()
+        sites = ["south" if hour % 5 == 1 else "north" for hour in range(240)]
+        worse = [
+            1 - y if site == "south" else new for y, new, site in zip(labels, candidate, sites, strict=True)
+        ]
+        scores = self._score_sites(sites, labels, worse, champion)
+
+        assert scores.untold == {}
+        assert set(scores.segments) == {"site=north", "site=south"}
+        south, north = scores.segments["site=south"], scores.segments["site=north"]
+        assert (south.rows, north.rows) == (48, 192)
+        assert south.candidate == 0
+        assert north.effects["absolute"].value > 0
+
+    def test_a_segment_that_cannot_be_told_says_why(self) -> None:
+        labels, candidate, champion = self._ten_days()
+        sites = ["new" if hour > 200 else "old" for hour in range(240)]
+        scores = self._score_sites(sites, labels, candidate, champion)
+
+        assert set(scores.segments) == {"site=old"}
+        assert "only 2 blocks" in scores.untold["site=new"]
+
+    def _score_sites(
+        self, sites: Sequence[str], labels: Sequence[int], candidate: Sequence[int], champion: Sequence[int]
+    ) -> Scores:
+        times = [START + timedelta(hours=hour) for hour in range(len(labels))]
+        uri, sha256 = self._keep({"ts": times, "x": [0.5] * len(labels), "y": labels, "site": sites})
+        return self.make_scorer().score(
+            replace(CLASSES, compared="accuracy", segments=("site",)),
+            snapshot_of(labels, uri, sha256),
+            self.make_predictions(candidate),
+            self.make_predictions(champion),
+        )
 
     def test_class_scores_are_measured(self) -> None:
         given = {"0": [0.9, 0.6, 0.65, 0.2], "1": [0.1, 0.4, 0.35, 0.8]}

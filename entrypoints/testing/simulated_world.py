@@ -22,11 +22,11 @@ from ...adapters.memory import (
     MemoryObservations,
     MemoryPredictor,
     MemoryRegistry,
-    MemoryScorer,
     MemoryTelemetry,
     Model,
     Row,
 )
+from ...adapters.memory_scorer import MemoryScorer
 from ...domain.config import TriggerConfig
 from ...domain.spec import ModelSpec, PromotionSpec, TrainingSpec
 from ...domain.world import Ports

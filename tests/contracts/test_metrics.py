@@ -16,9 +16,9 @@ from autoretrain.adapters.memory import (
     MemoryMetrics,
     MemoryPredictor,
     MemoryRegistry,
-    MemoryScorer,
     Row,
 )
+from autoretrain.adapters.memory_scorer import MemoryScorer
 from autoretrain.adapters.metrics_prometheus import PrometheusMetrics, PrometheusQuery
 from autoretrain.adapters.metrics_rescoring import RescoringMetrics
 from autoretrain.entrypoints.testing.metrics import (

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from autoretrain.adapters.memory import MemoryDataSource, MemoryPredictor, MemoryRegistry, MemoryScorer
+from autoretrain.adapters.memory import MemoryDataSource, MemoryPredictor, MemoryRegistry
 from autoretrain.adapters.memory import Row as MemoryRow
+from autoretrain.adapters.memory_scorer import MemoryScorer
 from autoretrain.adapters.scorer_sklearn import SklearnScorer
 from autoretrain.entrypoints.testing.scorer import (
     CLASSES,
@@ -50,7 +51,9 @@ class TestMemoryScorer(ScorerContract):
         return MemoryScorer(self.data, self.predictor)
 
     def make_snapshot(self, labels: Sequence[Any]) -> Snapshot:
-        self.data.taken["rows"] = tuple(MemoryRow(START, {}, label) for label in labels)
+        self.data.taken["rows"] = tuple(
+            MemoryRow(START + timedelta(hours=hour), {}, label) for hour, label in enumerate(labels)
+        )
         return snapshot_of(labels, "memory:rows", "rows")
 
     def make_predictions(

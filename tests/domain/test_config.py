@@ -110,7 +110,7 @@ class TestClassifier:
         assert (performance.metric, performance.direction, performance.threshold) == ("latency", "down", 0.3)
 
     def test_an_unknown_policy(self) -> None:
-        with pytest.raises(ValidationError, match="no such policy; there are seed-point@1"):
+        with pytest.raises(ValidationError, match=r"no such policy; there are by-trigger@1, .*seed-point@1"):
             spec_of(promotion={"policy": "best@7"})
 
     @pytest.mark.parametrize(
@@ -207,6 +207,6 @@ def test_the_digest_is_of_every_setting() -> None:
 
 def test_who_is_told_is_no_other_policy() -> None:
     spec = ModelSpec(name="heat", training=TrainingSpec(command=("python", "train.py")))
-    before_there_were_owners = "df30d82df0cf1dff712b9cbabd2460149937f7075799aa225a3b18075cac2a15"
-    assert spec.digest == before_there_were_owners
-    assert spec.model_copy(update={"owner": "energy"}).digest == before_there_were_owners
+    of_these_settings = "0153ea2369ea2f1ceebf716d3fde24784641cd9157ea92773b457aabb733ef61"
+    assert spec.digest == of_these_settings
+    assert spec.model_copy(update={"owner": "energy"}).digest == of_these_settings

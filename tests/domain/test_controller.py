@@ -19,10 +19,10 @@ from autoretrain.adapters.memory import (
     MemoryObservations,
     MemoryPredictor,
     MemoryRegistry,
-    MemoryScorer,
     MemoryTelemetry,
     Row,
 )
+from autoretrain.adapters.memory_scorer import MemoryScorer
 from autoretrain.domain.controller import Controller
 from autoretrain.domain.jobs import JobStatus
 from autoretrain.domain.requests import ask_approve, ask_cancel, ask_rollback, ask_start

@@ -8,12 +8,21 @@ from domain_world import DAY, GOOD, HOUR, NOW, POOR, scored, snapshot, spec_of, 
 
 from autoretrain.domain.jobs import Approval, JobStatus, RetrainingJob
 from autoretrain.domain.judgement import judge, judge_approval, needs_person
-from autoretrain.domain.promotion import APPROVAL, FIRST_CHAMPION, SAFETY, SEED_POINT, Decision, Outcome
+from autoretrain.domain.promotion import (
+    APPROVAL,
+    FIRST_CHAMPION,
+    SAFETY,
+    SEED_POINT,
+    Decision,
+    Outcome,
+    is_tested,
+)
 from autoretrain.domain.spec import ModelSpec
+from autoretrain.domain.spending import Spending, quarter_of
 from autoretrain.domain.state import Champion, ModelState
 from autoretrain.domain.trigger_types import TriggerType
 from autoretrain.domain.validation import validate
-from autoretrain.ports.scorer import Scores
+from autoretrain.ports.scorer import Effect, Paired, Scores
 from autoretrain.ports.values import TimeWindow
 
 SPEC = spec_of()
@@ -140,7 +149,9 @@ class TestByPolicy:
         by_hand = replace(JOB, trigger_type=TriggerType.MANUAL)
         decision = decided(scored(POOR, GOOD), job=by_hand)
         assert (decision.outcome, decision.rule) == (Outcome.PROMOTE, APPROVAL)
-        assert decision.numbers == {"metric": "f1", "candidate": 0.88, "champion": 0.95, "rows": 1000}
+        assert decision.numbers["would_be"] == {"rule": SEED_POINT, "outcome": Outcome.REJECT}
+        assert decision.numbers["improvement"] < 0
+        assert not is_tested(decision)
 
 
 class TestNeedsPerson:
@@ -191,3 +202,88 @@ class TestAgainstAnotherChampion:
 
     def test_a_person_may_let_it_pass(self) -> None:
         assert approved(replace(YES, override=True), state=self.state).outcome is Outcome.PROMOTE
+
+
+def compared(value: float, error: float = 0.01, **more: Any) -> Scores:
+    """Good scores, and a difference over 31 days that is the same on every scale."""
+    effect = Effect(value, error)
+    pair = Paired(
+        "f1", 0.9 * (1 + value), 0.9, {"relative": effect, "absolute": effect}, 31, "days", 1000, 1.0
+    )
+    return scored(paired=pair, **more)
+
+
+CALIBRATED = spec_of(promotion={"policy": "by-trigger@1"})
+
+
+class TestByTrigger:
+    @pytest.mark.parametrize(
+        ("trigger", "value", "rule", "outcome"),
+        [
+            (TriggerType.PERFORMANCE, 0.06, "superiority@1", Outcome.PROMOTE),
+            (TriggerType.PERFORMANCE, 0.04, "superiority@1", Outcome.INCONCLUSIVE),
+            (TriggerType.PERFORMANCE, 0.01, "superiority@1", Outcome.REJECT),
+            (TriggerType.DRIFT, 0.01, "non-inferiority@1", Outcome.PROMOTE),
+            (TriggerType.DRIFT, -0.01, "non-inferiority@1", Outcome.INCONCLUSIVE),
+            (TriggerType.DRIFT, -0.05, "non-inferiority@1", Outcome.REJECT),
+            (TriggerType.SCHEDULED, 0.03, "improvement@1", Outcome.PROMOTE),
+            (TriggerType.SCHEDULED, 0.01, "improvement@1", Outcome.INCONCLUSIVE),
+            (TriggerType.SCHEDULED, -0.03, "improvement@1", Outcome.REJECT),
+            (TriggerType.CUSTOM, 0.04, "superiority@1", Outcome.INCONCLUSIVE),
+        ],
+    )
+    def test_each_trigger_has_its_claim(
+        self, trigger: TriggerType, value: float, rule: str, outcome: Outcome
+    ) -> None:
+        decision = decided(compared(value), job=replace(JOB, trigger_type=trigger), spec=CALIBRATED)
+        assert (decision.rule, decision.outcome) == (rule, outcome)
+        assert is_tested(decision)
+
+    def test_a_trigger_can_be_given_another(self) -> None:
+        spec = spec_of(promotion={"policy": {"data_drift": "improvement@1"}})
+        drifted, slow = (
+            replace(JOB, trigger_type=kind) for kind in (TriggerType.DRIFT, TriggerType.PERFORMANCE)
+        )
+        assert decided(compared(0.03), job=drifted, spec=spec).rule == "improvement@1"
+        assert decided(compared(0.06), job=slow, spec=spec).rule == "superiority@1"
+
+    def test_a_margin_is_the_models_own(self) -> None:
+        spec = spec_of(promotion={"policy": "non-inferiority@1", "margin": 0.06})
+        assert decided(compared(-0.03), spec=spec).outcome is Outcome.PROMOTE
+
+    def test_each_decision_of_a_quarter_is_surer_than_the_last(self) -> None:
+        first = decided(compared(0.06), spec=CALIBRATED).numbers
+        third = replace(STATE, spending=Spending(quarter_of(NOW), 2))
+        later = decided(compared(0.06, error=0.026), state=third, spec=CALIBRATED)
+        assert (first["level"], first["decision"]) == (pytest.approx(0.025), 1)
+        assert (later.numbers["level"], later.numbers["decision"]) == (pytest.approx(0.05 / 12), 3)
+        assert later.outcome is Outcome.INCONCLUSIVE
+        assert decided(compared(0.06, error=0.026), spec=CALIBRATED).outcome is Outcome.PROMOTE
+
+    def test_a_difference_that_cannot_be_told_is_inconclusive_and_spends_nothing(self) -> None:
+        scores = scored(unpaired="the rows make only 3 blocks of 1 day; 6 are needed")
+        decision = decided(scores, spec=CALIBRATED)
+        assert (decision.outcome, decision.rule) == (Outcome.INCONCLUSIVE, "superiority@1")
+        assert "only 3 blocks" in decision.reason
+        assert not is_tested(decision)
+
+    def test_a_person_sees_the_interval_and_spends_nothing(self) -> None:
+        by_hand = replace(JOB, trigger_type=TriggerType.MANUAL)
+        decision = decided(compared(0.04), job=by_hand, spec=CALIBRATED)
+        assert (decision.outcome, decision.rule) == (Outcome.PROMOTE, APPROVAL)
+        assert "is +4.00%, between" in decision.reason
+        assert decision.numbers["would_be"]["outcome"] is Outcome.INCONCLUSIVE
+        assert not is_tested(decision)
+
+    def test_says_how_much_of_the_holdout_was_used_before(self) -> None:
+        tested = decided(compared(0.01), spec=CALIBRATED)
+        half = TimeWindow(HOLDOUT.start - 15 * DAY, HOLDOUT.start + 15 * DAY)
+        quarter = TimeWindow(HOLDOUT.start + 10 * DAY, HOLDOUT.start + 20 * DAY)
+        earlier = {
+            "a": replace(JOB, job_id="a", holdout_window=half, decision=tested),
+            "b": replace(JOB, job_id="b", holdout_window=quarter, decision=tested),
+            "c": replace(JOB, job_id="c", decision=decided()),
+        }
+        numbers = decided(compared(0.06), state=replace(STATE, jobs=earlier), spec=CALIBRATED).numbers
+        assert numbers["reused"] == pytest.approx(20 / 30)
+        assert decided(compared(0.06), spec=CALIBRATED).numbers["reused"] == 0

@@ -71,7 +71,9 @@ def lasting() -> Story:
         (lambda: Story().serving().opened(), "started", "info", "Retraining of m started",
          "performance_degradation: accuracy 0.8000 is below the threshold of 0.92"),
         (lambda: Story().serving().by_hand(), "needs_approval", "warning", "m waits for your approval",
-         "accuracy 0.9500 is at or above the floor of 0.85; it waits until 2026-03-11T12:00:00.000000Z"),
+         "accuracy 0.9500 is at or above the floor of 0.85; f1 0.8800 -> 0.9500 is +7.95% against "
+         "+5.00% asked for; "
+         "it waits until 2026-03-11T12:00:00.000000Z"),
         (lambda: Story().serving().promoted(), "completed", "info", "Retraining of m completed",
          "f1 0.8800 -> 0.9500 is +7.95% against +5.00% asked for"),
         (failed, "completed", "warning", "Retraining of m failed", "the disk is gone"),

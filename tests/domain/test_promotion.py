@@ -109,9 +109,9 @@ def test_says_what_was_reached_and_what_was_asked_for() -> None:
 
 
 def test_says_so_when_no_candidate_could_reach_it() -> None:
-    assert compare("f1", "up", 1.0, 0.96, 0.05).reason.endswith(
-        "no candidate can reach that from 0.9600, since f1 ends at 1"
-    )
+    reason = compare("f1", "up", 1.0, 0.96, 0.05).reason
+    assert "no candidate can reach that from 0.9600, since f1 ends at 1: ask for less" in reason
+    assert 'promotion.scale = "absolute"' in reason
     assert "no candidate" not in compare("f1", "up", 0.96, 0.95, 0.05).reason
     assert "no candidate" not in compare("mae", "down", 0.96, 0.96, 0.05).reason
 
@@ -120,7 +120,9 @@ def test_names_that_ledgers_hold_stay_as_they_are() -> None:
     assert (SEED_POINT, FIRST_CHAMPION, APPROVAL, SAFETY) == (
         "seed-point@1", "first-champion@1", "approval@1", "safety@1",
     )  # fmt: skip
-    assert POLICIES == (SEED_POINT,)
+    assert POLICIES == (
+        "by-trigger@1", "superiority@1", "non-inferiority@1", "improvement@1", "seed-point@1",
+    )  # fmt: skip
     assert [outcome.value for outcome in Outcome] == ["promote", "reject", "inconclusive"]
 
 

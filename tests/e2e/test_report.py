@@ -24,10 +24,10 @@ from autoretrain.adapters.memory import (
     MemoryObservations,
     MemoryPredictor,
     MemoryRegistry,
-    MemoryScorer,
     MemoryTelemetry,
     Row,
 )
+from autoretrain.adapters.memory_scorer import MemoryScorer
 from autoretrain.domain import requests
 from autoretrain.domain.controller import Controller
 from autoretrain.domain.spec import ModelSpec
