@@ -29,6 +29,7 @@ from .mlflow_client import (
     local_path,
     quoted,
 )
+from .mlflow_lists import Lists, chunks
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 _CHAMPION = "champion"
 _CANDIDATE = "candidate"
 _MOST_DIRECTORIES = 1000
+_MANY = 8
+"""From so many models on they are read by lists."""
 # What a version takes over from the run that trained it.
 _INHERITED = (TAG_JOB, TAG_DATA, TAG_WINDOW_START, TAG_WINDOW_END, TAG_CHAMPION)
 
@@ -67,6 +70,8 @@ class MlflowRegistry:
         self._cache = cache or _user_cache()
         self._most_bytes = most_bytes
         self._digests: dict[tuple[str, str], str] = {}
+        self._versions: dict[tuple[str, int, str], ModelVersion] = {}
+        self._lists = Lists()
 
     @property
     def _client(self) -> MlflowClient:
@@ -88,13 +93,41 @@ class MlflowRegistry:
             Temporary: The registry cannot be reached.
             Permanent: It refuses, or a champion's artefact cannot be read.
         """
+        listed = self._listed(models) if len(models) >= _MANY else {}
         found = {}
         for model in models:
-            with self._connection.errors(f"reading the champion of {model}"):
-                label = self._serving(model)
-                if label is not None:
-                    found[model] = self._describe(self._version(model, label))
+            # Not in a list, or the list was empty: only the question about it alone tells.
+            champion = listed[model] if model in listed else self._champion(model)
+            if champion is not None:
+                found[model] = champion
         return found
+
+    def _champion(self, model: str) -> ModelVersion | None:
+        with self._connection.errors(f"reading the champion of {model}"):
+            label = self._serving(model)
+            return None if label is None else self._describe(self._version(model, label))
+
+    def _listed(self, models: Sequence[str]) -> Mapping[str, ModelVersion | None]:
+        """Champions of many models by few questions: of those that a list of registered models names."""
+        found: dict[str, ModelVersion | None] = {}
+        for some in chunks(models):
+            with self._connection.errors(f"reading the champions of {len(some)} models"):
+                for registered in self._lists.of(self._client, some):
+                    aliases: dict[str, Any] = registered.aliases
+                    label = aliases.get(_CHAMPION)
+                    found[registered.name] = None if label is None else self._known(registered, str(label))
+        return found
+
+    def _known(self, registered: Any, label: str) -> ModelVersion:
+        """A version as it was described before: once it has its digest, it does not change."""
+        key = (registered.name, registered.creation_timestamp, label)
+        if key not in self._versions:
+            version = self._version(registered.name, label)
+            described = self._describe(version)
+            if TAG_PAYLOAD not in version.tags:
+                return described
+            self._versions[key] = described
+        return self._versions[key]
 
     def candidate(self, model: str, job_id: str) -> ModelVersion | None:
         """Find, and register if need be, the one model that a job's training run logged.

@@ -55,6 +55,48 @@ class TestMlflowRegistry(ModelRegistryContract):
         assert stored.current_stage == "None"
         assert stored.tags["autoretrain.parent_champion"] == first.version
 
+    def test_many_models_are_read_together(
+        self, registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = MlflowConnection(self.uri).client
+        first = self.champion(registry)
+        names = [f"pump-{n}" for n in range(9)] + ["it's", 'the "big" one', "100 % of it", "Kühler, alt"]
+        for name in names:
+            client.create_registered_model(name)
+        assert set(registry.champions([*names, "boiler", "never"])) == {"boiler"}
+
+        for name in names[::2]:
+            client.create_model_version(name, first.uri)
+            client.set_registered_model_alias(name, "champion", "1")
+        asked = [*names, "boiler", "never", "both ' and \""]
+        together = registry.champions(asked)
+        assert together == {name: found for name in asked for found in registry.champions([name]).values()}
+        assert set(together) == {*names[::2], "boiler"}
+
+        alone: list[str] = []
+        version = MlflowRegistry._version
+        monkeypatch.setattr(
+            MlflowRegistry, "_version", lambda self, *key: alone.append(key[0]) or version(self, *key)
+        )
+        assert registry.champions(asked) == together
+        assert "boiler" not in alone  # it has its digest, and was described before
+
+    def test_among_many_a_moved_alias_and_a_model_made_anew_are_seen(self, registry: ModelRegistry) -> None:
+        client = MlflowConnection(self.uri).client
+        others = [f"pump-{n}" for n in range(9)]
+        first = self.champion(registry)
+        second = self.candidate(registry, training_context("job-1", champion=first.version), b"second")
+        for expected in (first, second, first):
+            client.set_registered_model_alias("boiler", "champion", expected.version)
+            assert registry.champions([*others, "boiler"]) == {"boiler": expected}
+        client.delete_registered_model_alias("boiler", "champion")
+        assert registry.champions([*others, "boiler"]) == {}
+        client.delete_registered_model("boiler")
+        client.create_registered_model("boiler")
+        client.create_model_version("boiler", second.uri)
+        client.set_registered_model_alias("boiler", "champion", "1")
+        assert registry.champions([*others, "boiler"])["boiler"].digest == second.digest
+
     def test_a_restarted_controller_sees_the_same(self, registry: ModelRegistry) -> None:
         first = self.champion(registry)
         again = MlflowRegistry(self.uri)
@@ -200,6 +242,7 @@ def test_a_server_that_says_nothing_does_not_say_that_nobody_serves(body: str) -
         registry = MlflowRegistry(server.url)
         for ask in (
             lambda: registry.champions(["boiler"]),
+            lambda: registry.champions([f"boiler-{n}" for n in range(20)]),
             lambda: registry.candidate("boiler", "job-1"),
             lambda: registry.set_champion(ModelVersion("boiler", "1", "d" * 64, ""), None),
         ):
