@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kubernetes_node import Node
+from kubernetes_server import KubernetesServer, running_kubernetes
+from mlflow_server import running_mlflow
 
-from autoretrain import AutoRetrainPipeline
+from autoretrain import AutoRetrainPipeline, RetrainingJob
 
 from services import ROOT, require_data
 
@@ -21,6 +24,27 @@ REPLAY = ROOT / "examples" / "gas_turbine" / "replay.py"
 WINDOW, TRAINING = 30 * 24, 180 * 24  # rows: one an hour
 SHORT, ALL = 12, 45
 AGREEMENT = 0.02
+PROMOTION = 7
+"""The first window at whose beginning a candidate is promoted over the very first champion."""
+
+CLUSTER = """
+[adapters]
+compute = "kubernetes"
+
+[mlflow]
+tracking_uri = "{mlflow}"
+
+[kubernetes]
+kubeconfig = "{kubeconfig}"
+image = "autoretrain:test"
+
+[kubernetes.training]
+volumes = [{{ path = "{home}/.autoretrain", claim = "state" }}]
+
+[kubernetes.prediction]
+namespace = "predictions"
+volumes = [{{ path = "{home}/.autoretrain", claim = "state" }}]
+"""
 
 
 @dataclass
@@ -112,6 +136,61 @@ def test_twelve_windows_agree_with_the_rule_over_arrays(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_all_windows_agree_with_the_rule_over_arrays(tmp_path: Path) -> None:
     check(tmp_path / "home", ALL)
+
+
+def replay_promotion(data: Path, home: Path, *more: str | Path) -> RetrainingJob:
+    """Replay the window of the first promotion, and return its job."""
+    window = ("--first", str(PROMOTION), "--windows", "1", "--policies", "autoretrain")
+    ended = replay("--data", data, *window, "--keep", home, *more)
+    assert ended.returncode == 0, ended.stderr
+    check_ledger(home, promotions=1)
+    (job,) = AutoRetrainPipeline(settings=home).job_history.values()
+    return job
+
+
+def judged(job: RetrainingJob) -> dict[str, Any]:
+    """Why a job was opened, its rows, its numbers, and what was decided."""
+    assert job.training is not None
+    assert job.holdout is not None
+    return {
+        "evidence": job.evidence,
+        "rows": (job.training.sha256, job.holdout.sha256),
+        "champion": job.champion_metrics,
+        "candidate": job.metrics_after,
+        "decision": job.decision,
+        "deployed": job.deployed,
+    }
+
+
+def runs(cluster: KubernetesServer, namespace: str) -> list[bool]:
+    """Whether each of the replay's Jobs has come to a good end."""
+    jobs = cluster.jobs("autoretrain.dev/model=autoretrain", namespace)
+    return [job["status"].get("succeeded") == 1 for job in jobs]
+
+
+@pytest.mark.slow
+@pytest.mark.service
+@pytest.mark.xdist_group("kubernetes")
+def test_jobs_of_a_cluster_come_to_the_numbers_of_local_processes(tmp_path: Path) -> None:
+    data, home, settings = require_data(), tmp_path / "cluster", tmp_path / "cluster.toml"
+    for name in ("kubernetes", "mlflow", "node"):
+        (tmp_path / name).mkdir()
+    with (
+        running_kubernetes(tmp_path / "kubernetes") as cluster,
+        running_mlflow(tmp_path / "mlflow") as mlflow,
+        Node(cluster, tmp_path / "node", claims={"state": home / ".autoretrain"}),
+    ):
+        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "predictions"}})
+        places = {"mlflow": mlflow.uri, "kubeconfig": cluster.kubeconfig(), "home": home}
+        settings.write_text(CLUSTER.format(**places))
+        on_cluster = replay_promotion(data, home, "--settings", settings)
+        trainings, predictions = runs(cluster, "default"), runs(cluster, "predictions")
+    local = replay_promotion(data, tmp_path / "local")
+
+    assert (len(trainings), all(trainings)) == (1, True)
+    assert (len(predictions), all(predictions)) == (4, True)
+    assert local.deployed
+    assert judged(on_cluster) == judged(local)
 
 
 def test_without_data_it_says_what_is_missing(tmp_path: Path) -> None:
