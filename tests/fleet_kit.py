@@ -227,7 +227,9 @@ class Fleet:
 
     def count(self, kind: str, model: str | None = None) -> int:
         """How often a kind of entry stands in the ledger."""
-        return sum(n for (of, what), n in self.kinds().items() if what == kind and model in (None, of))
+        of_model = f" AND model = '{model}'" if model else ""
+        [(number,)] = self._sql(f"SELECT count(*) FROM {self.schema}.entries WHERE kind = '{kind}'{of_model}")
+        return int(number)
 
     @property
     def trainings(self) -> list[str]:

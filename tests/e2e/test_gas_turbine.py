@@ -39,6 +39,7 @@ kubeconfig = "{kubeconfig}"
 image = "autoretrain:test"
 
 [kubernetes.training]
+environment = {{ OMP_NUM_THREADS = "1" }}  # as local trainings have it; a saved model knows the number
 volumes = [{{ path = "{home}/.autoretrain", claim = "state" }}]
 
 [kubernetes.prediction]
@@ -149,12 +150,15 @@ def replay_promotion(data: Path, home: Path, *more: str | Path) -> RetrainingJob
 
 
 def judged(job: RetrainingJob) -> dict[str, Any]:
-    """Why a job was opened, its rows, its numbers, and what was decided."""
+    """Why a job was opened, on what rows; both models, their numbers, and what was decided."""
     assert job.training is not None
     assert job.holdout is not None
+    assert job.champion is not None
+    assert job.candidate is not None
     return {
         "evidence": job.evidence,
         "rows": (job.training.sha256, job.holdout.sha256),
+        "models": (job.champion.digest, job.candidate.digest),
         "champion": job.champion_metrics,
         "candidate": job.metrics_after,
         "decision": job.decision,
