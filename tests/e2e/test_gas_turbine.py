@@ -91,9 +91,9 @@ def plain_loop(data: Path, windows: int) -> Plain:
     return Plain(float(means[0]), float(means[1]), outcomes)
 
 
-def replay(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def replay(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, REPLAY, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def check(home: Path, windows: int) -> None:
@@ -209,6 +209,31 @@ def test_a_file_without_the_columns_is_named_as_unreadable(tmp_path: Path) -> No
     ended = replay("--data", tmp_path)
     assert ended.returncode == 2
     assert "cannot be read" in ended.stderr
+
+
+def write_two_windows(folder: Path) -> None:
+    """Records of the same shape, for 180 days and two windows of 30."""
+    names = ["AT", "AP", "AH", "AFDP", "GTEP", "TIT", "TAT", "TEY", "CDP", "CO", "NOX"]
+    rows = [",".join(["1"] * len(names))] * (TRAINING + 2 * WINDOW)
+    (folder / "gt_2011.csv").write_text("\n".join([",".join(names), *rows]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--first", "3"], "--first 3: the data has 2 windows"),
+        (["--first", "2", "--windows", "2"], "--windows 2: the data has 1 windows from window 2 on"),
+        (["--settings", "nowhere.toml"], "--settings nowhere.toml: cannot be read"),
+        (["--settings", "wrong.toml"], "adapters.compute"),
+    ],
+)
+def test_a_window_or_settings_that_are_not_there(tmp_path: Path, arguments: list[str], why: str) -> None:
+    write_two_windows(tmp_path)
+    (tmp_path / "wrong.toml").write_text('[adapters]\ncompute = "slide rule"\n')
+    ended = replay("--data", tmp_path, *arguments, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert why in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
