@@ -166,11 +166,11 @@ class Fleet:
         self.controllers.append(Controller(self, f"controller-{len(self.controllers) + 1}"))
         return self.controllers[-1]
 
-    def start(self, number: int = 1) -> list[Controller]:
+    def start(self, number: int = 1, *options: str) -> list[Controller]:
         """Start so many, at the same time, and wait until each holds its share of the leases."""
         started = [self.controller() for _ in range(number)]
         for each in started:
-            each.start()
+            each.start(*options)
         until(lambda: all(self.leases(each) == SHARDS // number for each in started))
         return started
 
@@ -227,7 +227,9 @@ class Fleet:
 
     def count(self, kind: str, model: str | None = None) -> int:
         """How often a kind of entry stands in the ledger."""
-        return sum(n for (of, what), n in self.kinds().items() if what == kind and model in (None, of))
+        of_model = f" AND model = '{model}'" if model else ""
+        [(number,)] = self._sql(f"SELECT count(*) FROM {self.schema}.entries WHERE kind = '{kind}'{of_model}")
+        return int(number)
 
     @property
     def trainings(self) -> list[str]:
@@ -245,13 +247,12 @@ def running(fleet: Fleet) -> Iterator[Fleet]:
         fleet.close()
 
 
-def write_rows(file: Path, days: int = 30, shift: int = 0) -> None:
-    """Write hourly rows until now: the label follows from the load."""
+def write_rows(file: Path, days: int = 30, shift: int = 0, by: str = "load") -> None:
+    """Write hourly rows until now: the label follows from the load, or from the valve."""
     now = datetime.now(UTC)
     lines = ["time,load,valve,hot"]
     for hour in range(days * 24):
         load, valve = (hour * 37 + shift) % 100, (hour * 53) % 100
-        lines.append(
-            f"{now - timedelta(hours=days * 24 - hour):%Y-%m-%dT%H:%M:%S},{load},{valve},{int(load > 50)}"
-        )
+        hot = int((load if by == "load" else valve) > 50)
+        lines.append(f"{now - timedelta(hours=days * 24 - hour):%Y-%m-%dT%H:%M:%S},{load},{valve},{hot}")
     file.write_text("\n".join(lines) + "\n")

@@ -191,6 +191,14 @@ class KubernetesServer:
                 answer = client.patch(path, content=json.dumps(one), params=query, headers=headers)
                 assert answer.is_success, f"{one['kind']} {one['metadata']['name']}: {answer.text}"
 
+    def jobs(self, selector: str, namespace: str = "default") -> list[dict[str, Any]]:
+        """The Jobs of a namespace with these labels."""
+        with self.client() as client:
+            path = f"/apis/batch/v1/namespaces/{namespace}/jobs"
+            answer = client.get(path, params={"labelSelector": selector}).raise_for_status()
+        found: list[dict[str, Any]] = answer.json()["items"]
+        return found
+
     def _write_keys(self) -> None:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import rsa

@@ -1,19 +1,22 @@
-"""A real Prometheus on 127.0.0.1, over a database that a test has filled."""
+"""A real Prometheus on 127.0.0.1, over a database that a test has filled, or over what it scrapes itself."""
 
+import json
 import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from services import require
 
 HINT = "apt-get install prometheus"
+_SCRAPE = "500ms"
 
 
 @dataclass
@@ -24,6 +27,22 @@ class Server:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(timeout=20)
+
+    def value(self, query: str) -> float | None:
+        """The only value that a query has now; ``None`` when it has none."""
+        found = self._ask("query", query)["result"]
+        assert len(found) <= 1, f"{query} has several series: {found}"
+        return float(found[0]["value"][1]) if found else None
+
+    def exemplars(self, query: str) -> list[dict[str, str]]:
+        """Labels of the exemplars of a query's series in the last hour, oldest first."""
+        now = time.time()
+        series = self._ask("query_exemplars", query, start=now - 3600, end=now)
+        return [one["labels"] for found in series for one in found["exemplars"]]
+
+    def _ask(self, what: str, query: str, **more: float) -> Any:
+        answer = httpx.get(f"{self.url}/api/v1/{what}", params={"query": query, **more}, timeout=5)
+        return answer.raise_for_status().json()["data"]
 
 
 def backfill(folder: Path, history: str) -> Path:
@@ -36,17 +55,28 @@ def backfill(folder: Path, history: str) -> Path:
 
 
 @contextmanager
-def serving(data: Path, *arguments: str, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+def serving(
+    data: Path,
+    *arguments: str,
+    tls: ssl.SSLContext | None = None,
+    targets: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
     """Run a server over a database; its lock allows one at a time.
 
     Args:
         data: Folder of the database.
         arguments: More options of the program, such as ``--web.config.file=…``.
         tls: How it is reached, where that file asks for TLS.
+        targets: ``host:port`` of what it scrapes twice a second, by the name of the job.
     """
     prometheus = require("prometheus", HINT)
     config = data.parent / "prometheus.yml"
-    config.write_text("global: {}\n")
+    scraped = [
+        {"job_name": job, "static_configs": [{"targets": [target]}]}
+        for job, target in (targets or {}).items()
+    ]
+    often = {"scrape_interval": _SCRAPE, "scrape_timeout": _SCRAPE}
+    config.write_text(json.dumps({"global": often, "scrape_configs": scraped}))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"

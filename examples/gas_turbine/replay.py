@@ -26,7 +26,7 @@ from autoretrain import AutoRetrainPipeline, JobStatus, RetrainingJob
 from autoretrain.entrypoints import training
 from autoretrain.ports.compute import RunRequest, RunState
 from autoretrain.ports.data import Snapshot, SnapshotRequest
-from autoretrain.ports.errors import AutoRetrainError, Permanent
+from autoretrain.ports.errors import AutoRetrainError, ConfigurationError, Permanent
 from autoretrain.ports.predictor import Predictions
 from autoretrain.ports.registry import ModelVersion
 from autoretrain.ports.tracking import TrainingContext
@@ -50,8 +50,9 @@ POLICIES = {
     AUTORETRAIN: "AutoRetrain, seed-point@1 (3)",
 }
 NOTES = """\
-Means over {windows} windows of 30 days that follow the first 180 days; each is judged with the version that
-serves when it begins. Trainings and promotions are those beside the first champion, of the first 180 days.
+Means over {windows} windows of 30 days that follow the first {days} days; each is judged with the version
+that serves when it begins. Trainings and promotions are those beside the first champion, of the first 180
+days.
 (1) A reference outside the product's rules, without a first champion: trained before every window on the
     latest 180 days, and deployed whatever it is like.
 (2) The schedule trigger: trained on the 180 days before a holdout of 30 days; deployed when its accuracy
@@ -225,21 +226,19 @@ class Plant:
         return accuracy, f1
 
 
-def replay(home: Path, policies: Sequence[str], count: int, say: Say) -> list[Row]:
-    """Replay the first windows under some policies.
+def replay(home: Path, policies: Sequence[str], windows: Sequence[TimeWindow], say: Say) -> list[Row]:
+    """Replay windows under some policies.
 
     Args:
         home: Directory with ``autoretrain.toml`` and the table.
         policies: Names of the policies.
-        count: Number of windows.
+        windows: The windows, one after another; before them, nobody looks.
         say: Takes a line of progress.
 
     Returns:
         One row a policy.
     """
-    begin = START + TRAINING
-    windows = [TimeWindow(begin + number * WINDOW, begin + (number + 1) * WINDOW) for number in range(count)]
-    clock = Clock(begin)
+    clock = Clock(windows[0].start)
     pipeline = AutoRetrainPipeline(settings=home, clock=clock, actor="replay")
     plant = Plant(pipeline, say)
     rows = [_always(plant, windows)] if ALWAYS in policies else []
@@ -248,7 +247,7 @@ def replay(home: Path, policies: Sequence[str], count: int, say: Say) -> list[Ro
         served = []
         for number, window in enumerate(windows):
             clock.now = window.start
-            say(f"{', '.join(watched)}: window {number + 1} of {count}")
+            say(f"{', '.join(watched)}: window {number + 1} of {len(windows)}")
             served.append(_look(pipeline, plant, watched, window))
         pipeline.release()
         for policy in watched:
@@ -310,12 +309,13 @@ def _rejection(job: RetrainingJob) -> str:
     return job.decision.reason.partition(":")[0]
 
 
-def write_home(home: Path, data: Path) -> int:
+def write_home(home: Path, data: Path, more: str = "") -> int:
     """Write settings and table of the replay.
 
     Args:
         home: Directory to write to; made when missing.
         data: Directory of the yearly files.
+        more: Further settings.
 
     Returns:
         How many windows the table holds.
@@ -342,11 +342,11 @@ def write_home(home: Path, data: Path) -> int:
     home.mkdir(parents=True, exist_ok=True)
     parquet.write_table(table, home / "turbine.parquet")
     quoted = {"python": json.dumps(sys.executable), "script": json.dumps(str(HERE / "train.py"))}
-    (home / "autoretrain.toml").write_text(SETTINGS.format(**quoted), encoding="utf-8")
+    (home / "autoretrain.toml").write_text(SETTINGS.format(**quoted) + more, encoding="utf-8")
     return (timedelta(hours=table.num_rows) - TRAINING) // WINDOW
 
 
-def table_of(rows: Sequence[Row], windows: int) -> str:
+def table_of(rows: Sequence[Row], windows: Sequence[TimeWindow]) -> str:
     """Lay the rows out for a terminal."""
     lines = [f"{'policy':<36}{'accuracy':>9}{'F1':>7}{'trainings':>11}{'promotions':>12}  rejections"]
     for row in rows:
@@ -356,7 +356,8 @@ def table_of(rows: Sequence[Row], windows: int) -> str:
             f"{row.trainings:>11}{row.promotions:>12}  {reasons or '-'}"
         )
         lines += [f"    failed: {failure}" for failure in row.failures]
-    return "\n".join([*lines, "", NOTES.format(windows=windows)])
+    notes = NOTES.format(windows=len(windows), days=(windows[0].start - START).days)
+    return "\n".join([*lines, "", notes])
 
 
 def _wait(look: Callable[[], _T | None]) -> _T:
@@ -383,18 +384,36 @@ def _home(keep: Path | None) -> Iterator[Path]:
         yield Path(directory)
 
 
-def _count(asked: int | None, available: int) -> int:
-    """How many windows to replay: all, or as many as were asked for."""
-    count = available if asked is None else asked
-    if not 1 <= count <= available:
-        raise Unusable(f"--windows {count}: the data has {available} windows")
-    return count
+def _windows(first: int, asked: int | None, available: int) -> list[TimeWindow]:
+    """The windows to replay, from the first one: all that follow, or as many as were asked for."""
+    if not 1 <= first <= available:
+        raise Unusable(f"--first {first}: the data has {available} windows")
+    left = available - first + 1
+    count = left if asked is None else asked
+    if not 1 <= count <= left:
+        raise Unusable(f"--windows {count}: the data has {left} windows from window {first} on")
+    begin = START + TRAINING + (first - 1) * WINDOW
+    return [TimeWindow(begin + number * WINDOW, begin + (number + 1) * WINDOW) for number in range(count)]
+
+
+def _more(file: Path | None) -> str:
+    """The further settings of the user."""
+    try:
+        return "" if file is None else "\n" + file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise Unusable(f"--settings {file}: cannot be read ({error}); name a file of TOML") from None
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, default=DATA, metavar="DIR", help="folder of the yearly files")
-    parser.add_argument("--windows", type=int, metavar="N", help="replay the first N windows only")
+    parser.add_argument("--windows", type=int, metavar="N", help="replay N windows only")
+    parser.add_argument(
+        "--first", type=int, default=1, metavar="N", help="begin with window N; nobody looks before"
+    )
+    parser.add_argument(
+        "--settings", type=Path, metavar="FILE", help="settings behind those of the replay, as of a cluster"
+    )
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES), help="which rows")
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="keep ledger, MLflow and settings in DIR, to be explored"
@@ -410,19 +429,20 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         with _home(arguments.keep) as home:
-            count = _count(arguments.windows, write_home(home, arguments.data))
-            rows = replay(home, list(dict.fromkeys(arguments.policies)), count, _progress)
+            available = write_home(home, arguments.data, _more(arguments.settings))
+            windows = _windows(arguments.first, arguments.windows, available)
+            rows = replay(home, list(dict.fromkeys(arguments.policies)), windows, _progress)
             _progress("")
-    except Unusable as error:
+    except (Unusable, ConfigurationError) as error:
         print(error, file=sys.stderr)
         return 2
     except AutoRetrainError as error:
         print(f"the replay failed: {error}", file=sys.stderr)
         return 1
     if arguments.json:
-        print(json.dumps({"windows": count, "rows": [asdict(row) for row in rows]}, indent=2))
+        print(json.dumps({"windows": len(windows), "rows": [asdict(row) for row in rows]}, indent=2))
     else:
-        print(table_of(rows, count))
+        print(table_of(rows, windows))
     return 0
 
 

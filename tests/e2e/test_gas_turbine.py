@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kubernetes_node import Node
+from kubernetes_server import KubernetesServer, running_kubernetes
+from mlflow_server import running_mlflow
 
-from autoretrain import AutoRetrainPipeline
+from autoretrain import AutoRetrainPipeline, RetrainingJob
 
 from services import ROOT, require_data
 
@@ -21,6 +24,28 @@ REPLAY = ROOT / "examples" / "gas_turbine" / "replay.py"
 WINDOW, TRAINING = 30 * 24, 180 * 24  # rows: one an hour
 SHORT, ALL = 12, 45
 AGREEMENT = 0.02
+PROMOTION = 7
+"""The first window at whose beginning a candidate is promoted over the very first champion."""
+
+CLUSTER = """
+[adapters]
+compute = "kubernetes"
+
+[mlflow]
+tracking_uri = "{mlflow}"
+
+[kubernetes]
+kubeconfig = "{kubeconfig}"
+image = "autoretrain:test"
+
+[kubernetes.training]
+environment = {{ OMP_NUM_THREADS = "1" }}  # as local trainings have it; a saved model knows the number
+volumes = [{{ path = "{home}/.autoretrain", claim = "state" }}]
+
+[kubernetes.prediction]
+namespace = "predictions"
+volumes = [{{ path = "{home}/.autoretrain", claim = "state" }}]
+"""
 
 
 @dataclass
@@ -66,9 +91,9 @@ def plain_loop(data: Path, windows: int) -> Plain:
     return Plain(float(means[0]), float(means[1]), outcomes)
 
 
-def replay(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def replay(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, REPLAY, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def check(home: Path, windows: int) -> None:
@@ -114,6 +139,64 @@ def test_all_windows_agree_with_the_rule_over_arrays(tmp_path: Path) -> None:
     check(tmp_path / "home", ALL)
 
 
+def replay_promotion(data: Path, home: Path, *more: str | Path) -> RetrainingJob:
+    """Replay the window of the first promotion, and return its job."""
+    window = ("--first", str(PROMOTION), "--windows", "1", "--policies", "autoretrain")
+    ended = replay("--data", data, *window, "--keep", home, *more)
+    assert ended.returncode == 0, ended.stderr
+    check_ledger(home, promotions=1)
+    (job,) = AutoRetrainPipeline(settings=home).job_history.values()
+    return job
+
+
+def judged(job: RetrainingJob) -> dict[str, Any]:
+    """Why a job was opened, on what rows; both models, their numbers, and what was decided."""
+    assert job.training is not None
+    assert job.holdout is not None
+    assert job.champion is not None
+    assert job.candidate is not None
+    return {
+        "evidence": job.evidence,
+        "rows": (job.training.sha256, job.holdout.sha256),
+        "models": (job.champion.digest, job.candidate.digest),
+        "champion": job.champion_metrics,
+        "candidate": job.metrics_after,
+        "decision": job.decision,
+        "deployed": job.deployed,
+    }
+
+
+def runs(cluster: KubernetesServer, namespace: str) -> list[bool]:
+    """Whether each of the replay's Jobs has come to a good end."""
+    jobs = cluster.jobs("autoretrain.dev/model=autoretrain", namespace)
+    return [job["status"].get("succeeded") == 1 for job in jobs]
+
+
+@pytest.mark.slow
+@pytest.mark.service
+@pytest.mark.xdist_group("kubernetes")
+def test_jobs_of_a_cluster_come_to_the_numbers_of_local_processes(tmp_path: Path) -> None:
+    data, home, settings = require_data(), tmp_path / "cluster", tmp_path / "cluster.toml"
+    for name in ("kubernetes", "mlflow", "node"):
+        (tmp_path / name).mkdir()
+    with (
+        running_kubernetes(tmp_path / "kubernetes") as cluster,
+        running_mlflow(tmp_path / "mlflow") as mlflow,
+        Node(cluster, tmp_path / "node", claims={"state": home / ".autoretrain"}),
+    ):
+        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "predictions"}})
+        places = {"mlflow": mlflow.uri, "kubeconfig": cluster.kubeconfig(), "home": home}
+        settings.write_text(CLUSTER.format(**places))
+        on_cluster = replay_promotion(data, home, "--settings", settings)
+        trainings, predictions = runs(cluster, "default"), runs(cluster, "predictions")
+    local = replay_promotion(data, tmp_path / "local")
+
+    assert (len(trainings), all(trainings)) == (1, True)
+    assert (len(predictions), all(predictions)) == (4, True)
+    assert local.deployed
+    assert judged(on_cluster) == judged(local)
+
+
 def test_without_data_it_says_what_is_missing(tmp_path: Path) -> None:
     ended = replay("--data", tmp_path / "nowhere")
     assert ended.returncode == 2
@@ -126,6 +209,31 @@ def test_a_file_without_the_columns_is_named_as_unreadable(tmp_path: Path) -> No
     ended = replay("--data", tmp_path)
     assert ended.returncode == 2
     assert "cannot be read" in ended.stderr
+
+
+def write_two_windows(folder: Path) -> None:
+    """Records of the same shape, for 180 days and two windows of 30."""
+    names = ["AT", "AP", "AH", "AFDP", "GTEP", "TIT", "TAT", "TEY", "CDP", "CO", "NOX"]
+    rows = [",".join(["1"] * len(names))] * (TRAINING + 2 * WINDOW)
+    (folder / "gt_2011.csv").write_text("\n".join([",".join(names), *rows]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--first", "3"], "--first 3: the data has 2 windows"),
+        (["--first", "2", "--windows", "2"], "--windows 2: the data has 1 windows from window 2 on"),
+        (["--settings", "nowhere.toml"], "--settings nowhere.toml: cannot be read"),
+        (["--settings", "wrong.toml"], "adapters.compute"),
+    ],
+)
+def test_a_window_or_settings_that_are_not_there(tmp_path: Path, arguments: list[str], why: str) -> None:
+    write_two_windows(tmp_path)
+    (tmp_path / "wrong.toml").write_text('[adapters]\ncompute = "slide rule"\n')
+    ended = replay("--data", tmp_path, *arguments, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert why in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
