@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from kubernetes_node import Node
-from kubernetes_server import KubernetesServer, running_kubernetes
+from kubernetes_server import KubernetesServer, programs, running_kubernetes
 
 from autoretrain.adapters.compute_kubernetes import PERMISSIONS, KubernetesCompute
 from autoretrain.adapters.kubernetes_client import Cluster
@@ -29,9 +30,11 @@ BASE = ROOT / "deploy" / "kubernetes"
 TEMPLATE = PodTemplate(image="autoretrain:test", namespace="autoretrain", user=65532)
 
 
-def objects() -> Iterator[dict[str, Any]]:
-    for name in yaml.safe_load((BASE / "kustomization.yaml").read_text())["resources"]:
-        yield from yaml.safe_load_all((BASE / name).read_text())
+def objects(folder: Path = BASE) -> Iterator[dict[str, Any]]:
+    """What ``kubectl apply -k`` sends."""
+    built = subprocess.run([programs() / "kubectl", "kustomize", folder], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    yield from yaml.safe_load_all(built.stdout)
 
 
 @pytest.fixture(scope="module")
