@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from checkout import copy_tree
 from cli_project import until
 from kubernetes_image import Image
@@ -163,8 +164,6 @@ class World:
             "127.0.0.1:9465": f"127.0.0.1:{free_port()}",
             # All pods share this machine's network; each has an address of its own that leads there.
             "0.0.0.0:9464": "127.0.0.1:0",
-            # This Prometheus is not in the cluster.
-            "- role: pod": f"- kubeconfig_file: {self.kubernetes.kubeconfig()}\n        role: pod",
         }
 
     def environment(self) -> dict[str, str]:
@@ -246,7 +245,7 @@ def test_every_block_of_the_page_runs_in_order(world: World, shell: Shell) -> No
                 check(command, shell.run(command), wanted)
             if (world.home / "venv").is_dir() and not list(world.home.glob("venv/lib/*/*/lent.pth")):
                 lend_libraries(world.home / "venv")
-        everything_is_scraped(shell.directory)
+        everything_is_scraped(shell.directory, world.kubernetes)
 
 
 def replaced(text: str, addresses: Mapping[str, str]) -> str:
@@ -260,12 +259,33 @@ def write(file: Path, text: str, *, append: bool) -> None:
     file.write_text(f"{before}\n{text}" if append else text)
 
 
-def everything_is_scraped(directory: Path) -> None:
+def discovered(kubernetes: KubernetesServer, discovery: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What Prometheus finds in a cluster by ``role: pod``; Debian's is built without that."""
+    assert discovery["role"] == "pod"
+    [namespace] = discovery["namespaces"]["names"]
+    with kubernetes.client() as client:
+        pods = client.get(f"/api/v1/namespaces/{namespace}/pods").raise_for_status().json()["items"]
+    found = []
+    for pod in pods:
+        address = pod["status"].get("podIP", "127.0.0.1")
+        ports = [port["containerPort"] for port in pod["spec"]["containers"][0].get("ports", [])]
+        labels = {re.sub(r"\W", "_", name): value for name, value in pod["metadata"]["labels"].items()}
+        meta = {f"__meta_kubernetes_pod_label_{name}": value for name, value in labels.items()}
+        meta["__meta_kubernetes_pod_name"] = pod["metadata"]["name"]
+        found.append({"targets": [f"{address}:{port}" for port in ports] or [address], "labels": meta})
+    return found
+
+
+def everything_is_scraped(directory: Path, kubernetes: KubernetesServer) -> None:
     """The page's Prometheus finds both controllers, as one job, and its alerts know them."""
-    settings = "global: { scrape_interval: 1s, evaluation_interval: 1s }\n"
-    settings += (directory / "prometheus.yml").read_text()
+    settings = yaml.safe_load((directory / "prometheus.yml").read_text())
+    settings["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    [scrape] = settings["scrape_configs"]
+    [discovery] = scrape.pop("kubernetes_sd_configs")
+    scrape["static_configs"] = discovered(kubernetes, discovery)
+    assert len(scrape["static_configs"]) > 2  # the pod of a training as well
     (directory / "metrics").mkdir()
-    with serving(directory / "metrics", settings=settings) as prometheus:
+    with serving(directory / "metrics", settings=yaml.safe_dump(settings)) as prometheus:
 
         def ask(query: str) -> list[dict[str, Any]]:
             answer = httpx.get(f"{prometheus.url}/api/v1/query", params={"query": query})
