@@ -5,7 +5,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 SOURCE = HERE / "prometheus" / "alerts.yaml"
 TARGET = HERE / "kubernetes" / "monitoring" / "alerts.yaml"
-_HEAD = """# Written by deploy/make_prometheus_rule.py from deploy/prometheus/alerts.yaml: change that, and run it.
+_HEAD = """# Written by deploy/make_prometheus_rule.py; change deploy/prometheus/alerts.yaml, and run it.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:

@@ -1,7 +1,7 @@
-"""What a container sees in the tests' Kubernetes, by bubblewrap: an image's files, and its volumes at their paths.
+"""What a container sees in the tests' Kubernetes, by bubblewrap: an image's files, and volumes at their paths.
 
-The image is a virtual environment on this machine's system. Its root is read-only, ``/tmp`` is its own only where a
-volume is mounted there, and it runs as the user that its pod names. Network and processes are this machine's.
+The image is a virtual environment on this machine's system. Its root is read-only, there is a ``/tmp`` only
+where a volume is mounted, and it runs as the user that its pod names. Network and processes are this machine's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ from autoretrain.adapters.sandbox import interpreter_needs
 from services import require
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-_ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "hosts", "nsswitch.conf", "ssl")
+_ETC = (
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "alternatives",
+    "localtime",
+    "hosts",
+    "nsswitch.conf",
+    "ssl",
+)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 It stands for scheduler and kubelet: pods are bound to it where node selector, taints and resources allow
 it; of a pod the first container's command is run, with its variables, and with its volumes where they lie: a
 claim is a directory of this machine that is mounted at its own path, and nowhere else. There is no image and
-no isolation, unless the node is given an ``Image``: then a container has its files, its volumes wherever it wants
-them, its user, a read-only root, an address on the loopback, its readiness probe, and ``kubectl exec``. An image
-named ``missing…`` cannot be pulled.
+no isolation, unless the node is given an ``Image``: then a container has its files, its volumes wherever it
+wants them, its user, a read-only root, an address on the loopback, its readiness probe, and ``kubectl exec``.
+An image named ``missing…`` cannot be pulled.
 """
 
 from __future__ import annotations
@@ -336,7 +336,10 @@ class Node:
     def _environment(self, pod: Object, container: Object) -> dict[str, str]:
         found = {"PATH": self._image.path if self._image else os.environ["PATH"], "LANG": "C.UTF-8"}
         if self._image:
-            server = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(self._server.port)}
+            server = {
+                "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+                "KUBERNETES_SERVICE_PORT": str(self._server.port),
+            }
             found |= {**self._image.variables, **server}
         for source in container.get("envFrom") or []:
             found |= self._secret(pod, source["secretRef"]["name"])

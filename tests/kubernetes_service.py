@@ -1,7 +1,7 @@
-"""A pod's address: one of its own on the loopback, which leads to the port that its program really listens on.
+"""A pod's address: one of its own on the loopback, which leads to where its program really listens.
 
-All pods of the tests share this machine's network, so a program takes a free port (port 0). What Kubernetes and
-Prometheus know is the address and the port that the pod declares.
+All pods of the tests share this machine's network, so a program takes a free port (port 0). What Kubernetes
+and Prometheus know is the address and the port that the pod declares.
 """
 
 from __future__ import annotations

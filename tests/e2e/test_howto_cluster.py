@@ -1,7 +1,8 @@
 """docs/howto_cluster.md, run as it stands: from ``pip install`` to two controllers on a real API server.
 
-The page is the only source of what is run. ``addresses`` says what stands for the reader's servers, and nothing else is
-replaced. The pods run in a virtual environment that the page's own ``pip install`` has filled.
+The page is the only source of what is run. ``addresses`` says what stands for the reader's servers; nothing else
+is replaced, but for Prometheus's way to find pods. The pods run in the virtual environment that the page's own
+``pip install`` has filled.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from checkout import copy_tree
 from cli_project import until
 from kubernetes_image import Image
 from kubernetes_node import Node
@@ -32,6 +32,7 @@ from mlflow_server import running_mlflow
 from postgres_server import PASSWORD, Postgres, free_port, running_postgres
 from prometheus_server import serving
 
+from checkout import copy_tree
 from services import ROOT, require
 
 pytestmark = [pytest.mark.slow, pytest.mark.service, pytest.mark.xdist_group("kubernetes")]
@@ -169,7 +170,10 @@ class World:
     def environment(self) -> dict[str, str]:
         """The reader's."""
         paths = [str(programs()), str(Path(sys.executable).parent), os.environ["PATH"]]
-        kubectl = {"KUBECONFIG": str(self.kubernetes.kubeconfig()), "KUBECACHEDIR": str(self.home / "kubectl")}
+        kubectl = {
+            "KUBECONFIG": str(self.kubernetes.kubeconfig()),
+            "KUBECACHEDIR": str(self.home / "kubectl"),
+        }
         return {**os.environ, **QUIET, **kubectl, "PATH": os.pathsep.join(paths)}
 
 
@@ -206,7 +210,9 @@ def node(world: World, copied: Mapping[str, Path]) -> Iterator[Node]:
     (world.home / "node").mkdir()
     installed = libraries()
     image = Image(world.home / "venv", {**copied, str(installed): installed}, QUIET)
-    with Node(world.kubernetes, world.home / "node", claims={"autoretrain": world.export}, image=image) as one:
+    with Node(
+        world.kubernetes, world.home / "node", claims={"autoretrain": world.export}, image=image
+    ) as one:
         yield one
 
 
@@ -216,7 +222,7 @@ def libraries() -> Path:
 
 
 def lend_libraries(environment: Path) -> None:
-    """Let pip find what is installed here, lest it fetch gigabytes: it has only AutoRetrain to build and install."""
+    """Let pip find what is installed here, lest it fetch a gigabyte; it builds and installs AutoRetrain."""
     [packages] = (environment / "lib").glob("python*/site-packages")
     (packages / "lent.pth").write_text(f"{libraries()}\n")
 

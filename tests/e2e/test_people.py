@@ -1,6 +1,5 @@
 """Who acts, where the system has no name for its user: a container under a number that no file knows."""
 
-
 import pytest
 
 from autoretrain.entrypoints.people import current_user
