@@ -1,7 +1,8 @@
-"""What a container sees in the tests' Kubernetes, by bubblewrap: an image's files, and volumes at their paths.
+"""What a container sees in the tests' Kubernetes, by bubblewrap: an image's files, and its volumes.
 
 The image is a virtual environment on this machine's system. Its root is read-only, there is a ``/tmp`` only
-where a volume is mounted, and it runs as the user that its pod names. Network and processes are this machine's.
+where a volume is mounted, and it runs as the user that its pod names. Network and processes are the
+machine's.
 """
 
 from __future__ import annotations
