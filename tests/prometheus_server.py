@@ -60,6 +60,7 @@ def serving(
     *arguments: str,
     tls: ssl.SSLContext | None = None,
     targets: Mapping[str, str] | None = None,
+    settings: str | None = None,
 ) -> Iterator[Server]:
     """Run a server over a database; its lock allows one at a time.
 
@@ -68,15 +69,11 @@ def serving(
         arguments: More options of the program, such as ``--web.config.file=…``.
         tls: How it is reached, where that file asks for TLS.
         targets: ``host:port`` of what it scrapes twice a second, by the name of the job.
+        settings: Its configuration file in place of that; paths in it begin where the database lies.
     """
     prometheus = require("prometheus", HINT)
     config = data.parent / "prometheus.yml"
-    scraped = [
-        {"job_name": job, "static_configs": [{"targets": [target]}]}
-        for job, target in (targets or {}).items()
-    ]
-    often = {"scrape_interval": _SCRAPE, "scrape_timeout": _SCRAPE}
-    config.write_text(json.dumps({"global": often, "scrape_configs": scraped}))
+    config.write_text(_scraping(targets or {}) if settings is None else settings)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -96,6 +93,13 @@ def serving(
             yield server
         finally:
             server.stop()
+
+
+def _scraping(targets: Mapping[str, str]) -> str:
+    """A configuration file; JSON is YAML."""
+    jobs = [{"job_name": job, "static_configs": [{"targets": [target]}]} for job, target in targets.items()]
+    often = {"scrape_interval": _SCRAPE, "scrape_timeout": _SCRAPE}
+    return json.dumps({"global": often, "scrape_configs": jobs})
 
 
 def _wait_until_ready(server: Server, tls: ssl.SSLContext | None) -> None:
