@@ -42,6 +42,12 @@ def has_failed(job: Object) -> bool:
     return _condition(job, "Failed") is not None
 
 
+def never_began(job: Object) -> bool:
+    """Whether a run that has ended never took a node."""
+    waited = _notes(job).get(ENDED_WHY, "").startswith(_NOT_STARTED)
+    return waited or not job["status"].get("startTime")
+
+
 def status_of(job: Object, pods: Sequence[Object], now: datetime) -> RunStatus:
     """Where a run stands.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,48 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _prices(self) -> Settings:
+        """What has no price would never reach a limit of cost."""
+        wrong: dict[str, None] = {}
+        for model, spec in self.models.items():
+            for part, limit in self.limits.of(spec, self.adapters.compute):
+                if limit.cost_per_day is not None:
+                    wrong |= dict.fromkeys(self._unpriced(model, f"limits.{_limited(part)}.cost_per_day"))
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    def _unpriced(self, model: str, limit: str) -> Iterator[str]:
+        """What has no price though a limit of cost counts it."""
+        if self.adapters.compute != "kubernetes":
+            yield (
+                f"{limit}: runs of {self.adapters.compute} have no price, so leave it out, or train on "
+                "kubernetes with a price for each of kubernetes.training.nodes"
+            )
+            return
+        own = self.kubernetes.models.get(model)
+        place = f"models.{model}" if own is not None and "nodes" in own.model_fields_set else "training"
+        for number, nodes in enumerate(self.kubernetes.training_pods(model).nodes):
+            if nodes.price is None:
+                yield (
+                    f"kubernetes.{place}.nodes.{number}.price: say what an hour on these nodes costs, "
+                    f"since {limit} counts it"
+                )
+
+    def prices(self) -> dict[str, float]:
+        """The highest price of an hour at which each model trains, where there are prices."""
+        if self.adapters.compute != "kubernetes":
+            return {}
+        pods = {model: self.kubernetes.training_pods(model) for model in self.models}
+        return {
+            model: max(
+                pods[model].nodes_of(attempt).price or 0.0
+                for attempt in range(1, spec.training.max_attempts + 1)
+            )
+            for model, spec in self.models.items()
+        }
+
+    @model_validator(mode="after")
     def _routes(self) -> Settings:
         """A route that can take nothing is a mistake, and a silent one."""
         owners = {spec.owner for spec in self.models.values()}
@@ -229,6 +271,13 @@ class Settings(Section):
         if self.mlflow.tracking_uri is None and self.mlflow.artifact_root is None:
             return str(self.state_dir / "artefacts")
         return self.mlflow.artifact_root
+
+
+def _limited(part: str) -> str:
+    """The field of a limit, from what people call the part of the fleet that it is for."""
+    if part == "the fleet":
+        return "fleet"
+    return f"groups.{part.removeprefix('group ')}" if part.startswith("group ") else f"compute.{part}"
 
 
 class Secrets(BaseSettings):

@@ -143,11 +143,13 @@ class TestWhatAClusterDoes:
         assert make().observe("left-behind").state is RunState.LOST
 
     def test_what_cannot_start_fails_in_the_words_of_the_cluster(self, make: Make) -> None:
-        missing = make(replace(TEMPLATE, image="missing:1"), pending_seconds=3)
+        priced = (Nodes("dear", price=1000.0),)
+        missing = make(replace(TEMPLATE, image="missing:1", nodes=priced), pending_seconds=3)
         missing.submit(program("no-image", SLEEP))
         status = until(missing, "no-image", *ENDED)
         assert status.state is RunState.FAILED
         assert 'ImagePullBackOff: Back-off pulling image "missing:1"' in status.reason
+        assert status.cost == 0.0
         assert make().observe("no-image") == status  # and every other controller reads the same
 
         crowded = make(replace(TEMPLATE, limits={"nvidia.com/gpu": "1"}), pending_seconds=3)
