@@ -27,6 +27,7 @@ from .kubernetes_manifest import (
 from .kubernetes_status import (
     Overdue,
     has_failed,
+    in_queue,
     never_began,
     overdue,
     says_enough,
@@ -222,7 +223,7 @@ class KubernetesCompute:
     def _end(self, place: _Namespace, job: Object, end: Overdue) -> Object:
         """Let the cluster end a run, and return its Job as it is noted from now on."""
         metadata, notes = job["metadata"], {ENDED_AS: end.state.value, ENDED_WHY: end.reason}
-        self._client.annotate_and_end(place.name, metadata["name"], notes)
+        self._client.annotate_and_end(place.name, metadata["name"], notes, begun=not in_queue(job))
         place.jobs.hint()
         return {
             **job,

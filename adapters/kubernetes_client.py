@@ -82,9 +82,17 @@ class KubernetesClient:
         items, version = self._items(_jobs(namespace), {"labelSelector": selector})
         return items, version
 
-    def annotate_and_end(self, namespace: str, name: str, notes: Mapping[str, str]) -> None:
-        """Note on a Job why it is ended, and let the cluster end it. One that is gone is left alone."""
-        patch = {"metadata": {"annotations": dict(notes)}, "spec": {"activeDeadlineSeconds": 1}}
+    def annotate_and_end(self, namespace: str, name: str, notes: Mapping[str, str], begun: bool) -> None:
+        """Note on a Job why it is ended, and let the cluster end it. One that is gone is left alone.
+
+        Args:
+            namespace: Where it is.
+            name: Its name.
+            notes: What is noted.
+            begun: Whether it has been started. One that has not would start for a moment once it may.
+        """
+        spec = {"activeDeadlineSeconds": 1, **({} if begun else {"parallelism": 0})}
+        patch = {"metadata": {"annotations": dict(notes)}, "spec": spec}
         self._call("PATCH", f"{_jobs(namespace)}/{name}", body=patch, absent=True)
 
     def pods(self, namespace: str, selector: str) -> list[Object]:

@@ -18,6 +18,7 @@ PREFIX = "autoretrain.dev"
 KEY, DIGEST = f"{PREFIX}/key", f"{PREFIX}/digest"
 ENDED_AS, ENDED_WHY = f"{PREFIX}/ended-as", f"{PREFIX}/ended-because"
 NODES, PRICE = f"{PREFIX}/nodes", f"{PREFIX}/price-an-hour"
+QUEUE = "kueue.x-k8s.io/queue-name"
 OWNER, UNTRUSTED = f"{PREFIX}/installation", f"{PREFIX}/untrusted"
 CONTAINER = "run"
 JOB_NAME = "batch.kubernetes.io/job-name"
@@ -162,7 +163,7 @@ def job_of(run: RunRequest, template: PodTemplate, owner: str, pending_seconds: 
         "template": _patched(_pod(run, template, nodes, labels), template.pod_patch),
     }
     if template.queue is not None:
-        labels = {**labels, "kueue.x-k8s.io/queue-name": template.queue}
+        labels = {**labels, QUEUE: template.queue}
         spec["suspend"] = True
     metadata = {"name": name_of(run.key, owner), "labels": labels, "annotations": annotations}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
