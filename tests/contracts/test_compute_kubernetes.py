@@ -177,6 +177,16 @@ class TestAPod:
         assert manifest(run, template)["metadata"]["annotations"][NODES] == nodes
         assert pod_spec(run, template)["nodeSelector"] == ({"pool": "spot"} if nodes == "spot" else {})
 
+    def test_names_the_nodes_that_it_needs_and_those_that_it_prefers(self) -> None:
+        term = {"matchExpressions": [{"key": "gpu", "operator": "Exists"}]}
+        preference = {"weight": 5, "preference": term}
+        template = replace(TEMPLATE, nodes=(Nodes(required=(term,), preferred=(preference,)),))
+        assert pod_spec(RUN, template)["affinity"]["nodeAffinity"] == {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]},
+            "preferredDuringSchedulingIgnoredDuringExecution": [preference],
+        }
+        assert "affinity" not in pod_spec()
+
     def test_waits_for_its_queue(self) -> None:
         job = manifest(RUN, replace(TEMPLATE, queue="gpus"))
         assert job["spec"]["suspend"] is True
