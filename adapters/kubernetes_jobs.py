@@ -148,7 +148,8 @@ class JobList:
                 pause = getattr(error, "retry_after", None) or 0.0
                 self._listed.clear()
                 self.hint()
-                self._listed.wait()  # a list gives a version to go on from; nobody asks for one: no watch
+                if not self._stopped.is_set():
+                    self._listed.wait()  # a list gives a version to go on from; without one, no watch
             pause = max(pause, began + _BETWEEN_WATCHES_SECONDS - time.monotonic())
 
     def _follow_once(self) -> None:

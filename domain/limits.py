@@ -19,6 +19,8 @@ from .trigger_types import TriggerType
 _COST = "cost of "
 _MILLIONTHS = 1_000_000
 """Costs are counted in whole millionths, so that their sum is exact."""
+_MOST = 10**15
+"""No limit is above that, so that what costs more may count as that."""
 
 
 class Limit(BaseModel):
@@ -30,7 +32,7 @@ class Limit(BaseModel):
         concurrent_trainings: Trainings at the same time, whoever asked for them; ``None`` for any number.
         cost_per_day: No job is opened by a trigger once the jobs of a calendar day (UTC) have cost so much;
             one that trains counts with the most that it may cost. A person's request is counted, and not held
-            back. ``None`` for any sum.
+            back; ``None`` for any sum.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -112,7 +114,7 @@ class Ration:
                 if part.cost_per_day is not None
             },
             spec.training.max_attempts,
-            math.ceil(price * hours * _MILLIONTHS),
+            math.ceil(min(price * hours * _MILLIONTHS, _MOST)),
         )
 
     def of_a_day(self, now: datetime) -> tuple[Unit, ...]:
@@ -132,7 +134,7 @@ class Ration:
         """What a job has cost, and the most for attempts that may follow or whose cost nobody knows."""
         trains = job.status in (JobStatus.PENDING, JobStatus.RUNNING)
         attempts = max(self.attempts, job.attempt) if trains else job.attempt
-        known = round((job.cost or 0.0) * _MILLIONTHS)
+        known = round(min((job.cost or 0.0) * _MILLIONTHS, _MOST))
         return known + (attempts - job.priced_attempts) * self.attempt_cost
 
     def at_once(self) -> tuple[Unit, ...]:
