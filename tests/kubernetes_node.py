@@ -439,14 +439,15 @@ def _affinity(spec: Object, kind: str) -> Any:
 
 def _holds(expression: Object, labels: Mapping[str, str]) -> bool:
     """Whether an expression of a node selector term holds for a node's labels."""
-    value, values = labels.get(expression["key"]), expression.get("values") or []
+    value = labels.get(expression["key"])
+    values: Sequence[str] = expression.get("values") or []
     match expression["operator"]:
         case "In":
             return value in values
         case "NotIn":
             return value not in values
         case "Exists" | "DoesNotExist":
-            return (value is not None) == (expression["operator"] == "Exists")
+            return (value is not None) is bool(expression["operator"] == "Exists")
     if value is None or not value.isdecimal():
         return False
     return int(value) > int(values[0]) if expression["operator"] == "Gt" else int(value) < int(values[0])

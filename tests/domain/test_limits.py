@@ -199,7 +199,7 @@ class Fleet:
 
 
 def fleet_of(**limit: float) -> LimitSettings:
-    return LimitSettings(fleet=Limit(**limit))  # type: ignore[arg-type]
+    return LimitSettings(fleet=Limit(**limit))
 
 
 def test_a_budget_of_one_with_two_controllers_starts_one() -> None:
