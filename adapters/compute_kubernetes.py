@@ -24,7 +24,16 @@ from .kubernetes_manifest import (
     job_of,
     name_of,
 )
-from .kubernetes_status import Overdue, has_failed, overdue, says_enough, status_of, waits_in_vain
+from .kubernetes_status import (
+    Overdue,
+    has_failed,
+    in_queue,
+    never_began,
+    overdue,
+    says_enough,
+    status_of,
+    waits_in_vain,
+)
 
 _DELETED = "its Job is gone: somebody deleted it, or it was kept no longer"
 _CANCELLED = "cancelled"
@@ -167,8 +176,9 @@ class KubernetesCompute:
         metadata = job["metadata"]
         nodes = (metadata.get("annotations") or {}).get(NODES, "")
         price = (metadata.get("annotations") or {}).get(PRICE)
-        known = price is not None and status.state.ended and status.seconds is not None
-        cost = round(float(price) * (status.seconds or 0.0) / 3600.0, 6) if known and price else None
+        seconds = 0.0 if status.seconds is None and never_began(job) else status.seconds
+        known = price is not None and status.state.ended and seconds is not None
+        cost = round(float(price) * (seconds or 0.0) / 3600.0, 6) if known and price else None
         return replace(status, nodes=nodes, cost=cost)
 
     def _find(self, name: str) -> tuple[_Namespace | None, Object | None]:
@@ -213,7 +223,7 @@ class KubernetesCompute:
     def _end(self, place: _Namespace, job: Object, end: Overdue) -> Object:
         """Let the cluster end a run, and return its Job as it is noted from now on."""
         metadata, notes = job["metadata"], {ENDED_AS: end.state.value, ENDED_WHY: end.reason}
-        self._client.annotate_and_end(place.name, metadata["name"], notes)
+        self._client.annotate_and_end(place.name, metadata["name"], notes, begun=not in_queue(job))
         place.jobs.hint()
         return {
             **job,

@@ -7,6 +7,7 @@ the rest of a call.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ Object = Mapping[str, Any]
 
 _CONNECT_SECONDS = 5.0
 _PAGE = 500
+_PART = 65_536
 _PERMISSION_SECONDS = 30.0
 
 
@@ -80,9 +82,17 @@ class KubernetesClient:
         items, version = self._items(_jobs(namespace), {"labelSelector": selector})
         return items, version
 
-    def annotate_and_end(self, namespace: str, name: str, notes: Mapping[str, str]) -> None:
-        """Note on a Job why it is ended, and let the cluster end it. One that is gone is left alone."""
-        patch = {"metadata": {"annotations": dict(notes)}, "spec": {"activeDeadlineSeconds": 1}}
+    def annotate_and_end(self, namespace: str, name: str, notes: Mapping[str, str], begun: bool) -> None:
+        """Note on a Job why it is ended, and let the cluster end it. One that is gone is left alone.
+
+        Args:
+            namespace: Where it is.
+            name: Its name.
+            notes: What is noted.
+            begun: Whether it has been started. One that has not would start for a moment once it may.
+        """
+        spec = {"activeDeadlineSeconds": 1, **({} if begun else {"parallelism": 0})}
+        patch = {"metadata": {"annotations": dict(notes)}, "spec": spec}
         self._call("PATCH", f"{_jobs(namespace)}/{name}", body=patch, absent=True)
 
     def pods(self, namespace: str, selector: str) -> list[Object]:
@@ -103,9 +113,9 @@ class KubernetesClient:
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
         try:
             response = self._answer("GET", path, query, None)
+            return self._body(response).decode("utf-8", errors="replace")
         except (_Absent, _NotPermitted, Permanent):  # it has not started, or its node has forgotten it
             return ""
-        return bytes(response.read()).decode("utf-8", errors="replace")
 
     def watch_jobs(self, namespace: str, selector: str, version: str, seconds: int) -> Iterator[Object]:
         """Follow the changes of Jobs after a version of their list, for so long at most.
@@ -114,8 +124,8 @@ class KubernetesClient:
             Events, as the server sends them.
 
         Raises:
-            Temporary: The stream broke, or fell silent.
-            Permanent: The version is too old, or watching is not permitted.
+            Temporary: The stream broke, fell silent or cannot be read, the version is too old, or watching is
+                not permitted.
         """
         query = {
             "labelSelector": selector,
@@ -127,9 +137,10 @@ class KubernetesClient:
         response = self._answer("GET", _jobs(namespace), query, None, read_seconds=seconds + self._timeout)
         rest = b""
         try:
-            for part in response.response.stream(65_536):
+            while part := response.response.read1(_PART):
                 *whole, rest = (rest + part).split(b"\n")
-                yield from (json.loads(line) for line in whole if line.strip())
+                for event in (json.loads(line) for line in whole if line.strip()):
+                    yield _checked(event)
         except Exception as error:
             raise _as_ours(error) from error
         finally:
@@ -173,7 +184,7 @@ class KubernetesClient:
     ) -> Object | None:
         try:
             response = self._answer(method, path, query or {}, body)
-            answer: Object = json.loads(response.read())
+            answer: Object = json.loads(self._body(response))
         except _Absent as error:
             if absent:
                 return None
@@ -181,6 +192,19 @@ class KubernetesClient:
         except ValueError as error:
             raise Temporary(f"Kubernetes: {method} {path}: the answer cannot be read: {error}") from error
         return answer
+
+    def _body(self, response: Any) -> bytes:
+        """Read an answer, within a time for the whole of it: that of a socket begins anew with each byte."""
+        parts, deadline = [], time.monotonic() + self._timeout
+        try:
+            while part := response.response.read1(_PART):
+                parts.append(part)
+                if time.monotonic() > deadline:
+                    response.response.close()
+                    raise Temporary(f"Kubernetes: an answer took longer than {self._timeout:g} s")
+        except Exception as error:
+            raise _as_ours(error) from error
+        return b"".join(parts)
 
     def _answer(
         self,
@@ -209,6 +233,7 @@ class KubernetesClient:
         except (Temporary, Permanent, AlreadyExists, _Absent):
             raise
         except Exception as error:
+            self._client.rest_client.pool_manager.clear()  # the others that rest may be as dead
             raise _as_ours(error) from error
         return response
 
@@ -256,19 +281,28 @@ def _refused(method: str, path: str, response: Any) -> Exception:
     """What an answer of the server other than success means."""
     try:
         status = json.loads(response.read())
-        said, reason = str(status.get("message", "")), status.get("reason", "")
-    except ValueError:
-        said, reason = response.reason or "", ""
+        said, reason, kind = str(status.get("message", "")), status.get("reason", ""), status.get("kind")
+    except (ValueError, AttributeError):
+        said, reason, kind = response.reason or "", "", None
     text = f"Kubernetes: {said or response.status}"
     if response.status == 409 and reason == "AlreadyExists":
         return AlreadyExists(text)
-    if response.status == 404:
+    if response.status == 404 and kind == "Status":  # anything else is of somebody in between
         return _Absent(text)
     if response.status in (401, 403):
         return _NotPermitted(text, _PERMISSION_SECONDS)
-    if response.status in (408, 409, 429) or response.status >= 500:
+    if response.status in (404, 408, 409, 410, 429) or response.status >= 500:
         return Temporary(text, retry_after(response.headers))
     return Permanent(text)
+
+
+def _checked(event: Any) -> Object:
+    """An event of a watch; the one that says that the version is too old is an error."""
+    if not isinstance(event, dict) or not isinstance(event.get("object"), dict):
+        raise ValueError("no event of a watch")
+    if event.get("type") == "ERROR":
+        raise Temporary(f"Kubernetes: {event['object'].get('message', 'the watch ended')}")
+    return event
 
 
 def _as_ours(error: Exception) -> Exception:

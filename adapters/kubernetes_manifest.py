@@ -18,6 +18,7 @@ PREFIX = "autoretrain.dev"
 KEY, DIGEST = f"{PREFIX}/key", f"{PREFIX}/digest"
 ENDED_AS, ENDED_WHY = f"{PREFIX}/ended-as", f"{PREFIX}/ended-because"
 NODES, PRICE = f"{PREFIX}/nodes", f"{PREFIX}/price-an-hour"
+QUEUE = "kueue.x-k8s.io/queue-name"
 OWNER, UNTRUSTED = f"{PREFIX}/installation", f"{PREFIX}/untrusted"
 CONTAINER = "run"
 JOB_NAME = "batch.kubernetes.io/job-name"
@@ -53,12 +54,16 @@ class Nodes:
         selector: Labels that a node must have.
         tolerations: Taints that it may have, as a pod's ``tolerations``.
         price: Price of an hour, in whatever currency the fleet's budget is; ``None`` when nobody knows.
+        required: Terms of which a node must fulfil one, as ``nodeSelectorTerms`` of a pod's affinity.
+        preferred: Terms that are better fulfilled, each with its weight, as a pod's affinity has them.
     """
 
     name: str = "on-demand"
     selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: Sequence[Mapping[str, Any]] = ()
     price: float | None = None
+    required: Sequence[Mapping[str, Any]] = ()
+    preferred: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +167,7 @@ def job_of(run: RunRequest, template: PodTemplate, owner: str, pending_seconds: 
         "template": _patched(_pod(run, template, nodes, labels), template.pod_patch),
     }
     if template.queue is not None:
-        labels = {**labels, "kueue.x-k8s.io/queue-name": template.queue}
+        labels = {**labels, QUEUE: template.queue}
         spec["suspend"] = True
     metadata = {"name": name_of(run.key, owner), "labels": labels, "annotations": annotations}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
@@ -209,11 +214,22 @@ def _pod(run: RunRequest, template: PodTemplate, nodes: Nodes, labels: Mapping[s
         "tolerations": [*map(dict, nodes.tolerations), *_node_lost(template.node_lost_seconds)],
         "imagePullSecrets": [{"name": name} for name in template.pull_secrets],
     }
+    if nodes.required or nodes.preferred:
+        spec["affinity"] = {"nodeAffinity": _affinity(nodes)}
     if template.service_account is not None:
         spec["serviceAccountName"] = template.service_account
     if template.priority_class is not None:
         spec["priorityClassName"] = template.priority_class
     return {"metadata": {"labels": dict(labels), "annotations": {KEY: run.key}}, "spec": spec}
+
+
+def _affinity(nodes: Nodes) -> dict[str, Any]:
+    later = "DuringSchedulingIgnoredDuringExecution"
+    required = {"nodeSelectorTerms": list(nodes.required)}
+    return {
+        **({f"required{later}": required} if nodes.required else {}),
+        **({f"preferred{later}": list(nodes.preferred)} if nodes.preferred else {}),
+    }
 
 
 def _node_lost(seconds: int) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..ports.compute import RunState, RunStatus
 from .kubernetes_client import Object
-from .kubernetes_manifest import ENDED_AS, ENDED_WHY
+from .kubernetes_manifest import ENDED_AS, ENDED_WHY, QUEUE
 
 _STUCK_WAITING = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"}
 _NOT_STARTED = "not started within"
@@ -34,12 +34,24 @@ class Overdue:
 def says_enough(job: Object) -> bool:
     """Whether the Job alone says where its run stands, without its pods."""
     known = ENDED_AS in _notes(job) or _condition(job, "Complete") is not None
-    return known or _suspended(job) or bool(job["status"].get("ready"))
+    return known or in_queue(job) or bool(job["status"].get("ready"))
+
+
+def in_queue(job: Object) -> bool:
+    """Whether its queue holds it back, or has just let it go and the cluster has not started it yet."""
+    queued = QUEUE in (job["metadata"].get("labels") or {}) and not job["status"].get("startTime")
+    return (queued or bool(job["spec"].get("suspend"))) and not _finished(job)
 
 
 def has_failed(job: Object) -> bool:
     """Whether its pods are needed to say why, as they are now."""
     return _condition(job, "Failed") is not None
+
+
+def never_began(job: Object) -> bool:
+    """Whether a run that has ended never took a node."""
+    waited = _notes(job).get(ENDED_WHY, "").startswith(_NOT_STARTED)
+    return waited or not job["status"].get("startTime")
 
 
 def status_of(job: Object, pods: Sequence[Object], now: datetime) -> RunStatus:
@@ -73,7 +85,7 @@ def overdue(
         job: Its Job.
         pods: Its pods.
         events: What the cluster says about Job and pod.
-        pending_seconds: How long a run may wait to be started.
+        pending_seconds: How long a run may wait to be started, from when its queue let it go.
         now: Time by the clock of the cluster.
 
     Returns:
@@ -185,10 +197,6 @@ def _true(conditions: Sequence[Object], kind: str, value: str = "True") -> Objec
 
 def _finished(job: Object) -> bool:
     return _condition(job, "Complete") is not None or _condition(job, "Failed") is not None
-
-
-def _suspended(job: Object) -> bool:
-    return bool(job["spec"].get("suspend")) and not _finished(job)
 
 
 def _notes(job: Object) -> Mapping[str, str]:

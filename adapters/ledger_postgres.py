@@ -45,7 +45,7 @@ SELECT model FROM names WHERE model IS NOT NULL
 """
 
 _USED = """
-SELECT count(units.n) FROM unnest(%(scopes)s::text[], %(periods)s::text[])
+SELECT coalesce(sum(units.amount), 0)::bigint FROM unnest(%(scopes)s::text[], %(periods)s::text[])
 WITH ORDINALITY AS asked (scope, period, place) LEFT JOIN units USING (scope, period)
 GROUP BY place ORDER BY place
 """
@@ -187,12 +187,12 @@ class PostgresLedger:
             raise _duplicate(batch)
         if refusal == "limit":
             unit = statement.takes[place[0] - 1]
-            raise LimitReached(unit.scope, unit.limit)
+            raise LimitReached(unit.scope, unit.limit or 0)
 
     # Limits
 
     def used(self, units: Sequence[Unit]) -> Sequence[int]:
-        """How many units of each scope and period are taken now."""
+        """How much of each scope and period is taken now."""
         values = {"scopes": [unit.scope for unit in units], "periods": [unit.period for unit in units]}
         (rows,) = self.database.run(_USED, values)
         return [count for (count,) in rows]

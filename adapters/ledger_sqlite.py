@@ -6,7 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -55,12 +55,15 @@ ON CONFLICT (model) DO UPDATE SET next_look = excluded.next_look WHERE next_look
 """
 
 _GIVE_BACK = "DELETE FROM units WHERE owner = ? AND period = ''"
-# The lowest free unit, unless the owner has one; the count matters where a limit was lowered meanwhile.
+_SETTLE = "UPDATE units SET amount = :amount WHERE scope = :scope AND period = :period AND owner = :owner"
+# The lowest free unit, unless the owner has one; the sum matters where a limit was lowered meanwhile.
 _TAKE = """
-INSERT INTO units (scope, period, n, owner)
-WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < :limit)
-SELECT :scope, :period, n, :owner FROM numbers
-WHERE :limit > (SELECT count(*) FROM units WHERE scope = :scope AND period = :period)
+INSERT INTO units (scope, period, n, owner, amount)
+WITH RECURSIVE taken (places, total) AS (
+    SELECT count(*), coalesce(sum(amount), 0) FROM units WHERE scope = :scope AND period = :period
+), numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers, taken WHERE n < places)
+SELECT :scope, :period, n, :owner, :amount FROM numbers, taken
+WHERE (:limit IS NULL OR :limit > total)
   AND n NOT IN (SELECT n FROM units WHERE scope = :scope AND period = :period)
 ORDER BY n LIMIT 1
 """
@@ -182,8 +185,8 @@ class SqliteLedger:
     # Limits
 
     def used(self, units: Sequence[Unit]) -> Sequence[int]:
-        """How many units of each scope and period are taken now."""
-        query = "SELECT count(*) FROM units WHERE scope = ? AND period = ?"
+        """How much of each scope and period is taken now."""
+        query = "SELECT coalesce(sum(amount), 0) FROM units WHERE scope = ? AND period = ?"
         with self._database.reading() as connection:
             return [connection.execute(query, (unit.scope, unit.period)).fetchone()[0] for unit in units]
 
@@ -361,12 +364,18 @@ def _insert_entry(connection: sqlite3.Connection, entry: Entry, batch: Append) -
 def _move_units(connection: sqlite3.Connection, batch: Append) -> None:
     if batch.gives_back:
         connection.execute(_GIVE_BACK, (batch.owner,))
+    for unit in batch.settles:
+        connection.execute(_SETTLE, _unit_values(unit, batch))
     for unit in batch.takes:
-        values = {"scope": unit.scope, "period": unit.period, "owner": batch.owner}
+        values = _unit_values(unit, batch)
         if connection.execute(_HAS_TAKEN, values).fetchone():
             continue
-        if not connection.execute(_TAKE, {**values, "limit": unit.limit}).rowcount:
-            raise LimitReached(unit.scope, unit.limit)
+        if not connection.execute(_TAKE, values).rowcount:
+            raise LimitReached(unit.scope, unit.limit or 0)
+
+
+def _unit_values(unit: Unit, batch: Append) -> dict[str, Any]:
+    return {**asdict(unit), "owner": batch.owner}
 
 
 def _notice_row(notice: Notice, seq: int) -> tuple[Any, ...]:

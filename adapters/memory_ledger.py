@@ -62,7 +62,7 @@ class MemoryLedger:
         self._leases = [_Lease() for _ in range(shards)]
         self._controllers: dict[str, _Lease] = {}  # a life each, so that the shards are shared fairly
         self._claimed_at: dict[int, datetime] = {}  # the latest time of a claim, by shard
-        self._units: dict[tuple[str, str, int], str] = {}
+        self._units: dict[tuple[str, str, int], tuple[str, int]] = {}  # owner and amount
 
     # Ledger
 
@@ -105,28 +105,31 @@ class MemoryLedger:
             if entry.key is not None and keys[entry.key] > 1:
                 raise DuplicateKey(f"{batch.model} already has an entry {entry.key!r}")
 
-    def _units_after(self, batch: Append) -> dict[tuple[str, str, int], str]:
+    def _units_after(self, batch: Append) -> dict[tuple[str, str, int], tuple[str, int]]:
+        settled = {(unit.scope, unit.period, batch.owner): unit.amount for unit in batch.settles}
         units = {
-            (scope, period, n): owner
-            for (scope, period, n), owner in self._units.items()
+            (scope, period, n): (owner, settled.get((scope, period, owner), amount))
+            for (scope, period, n), (owner, amount) in self._units.items()
             if not batch.gives_back or (period, owner) != ("", batch.owner)
         }
         for unit in batch.takes:
-            taken = {n: owner for (*of, n), owner in units.items() if of == [unit.scope, unit.period]}
-            if batch.owner in taken.values():
+            taken = {n: one for (*of, n), one in units.items() if of == [unit.scope, unit.period]}
+            if any(owner == batch.owner for owner, _ in taken.values()):
                 continue
-            if len(taken) >= unit.limit:
+            if unit.limit is not None and sum(amount for _, amount in taken.values()) >= unit.limit:
                 raise LimitReached(unit.scope, unit.limit)
-            free = next(n for n in range(unit.limit) if n not in taken)
-            units[unit.scope, unit.period, free] = batch.owner
+            free = next(n for n in range(len(taken) + 1) if n not in taken)
+            units[unit.scope, unit.period, free] = (batch.owner, unit.amount)
         return units
 
     # Limits
 
     def used(self, units: Sequence[Unit]) -> Sequence[int]:
-        """How many units of each scope and period are taken."""
+        """How much of each scope and period is taken."""
         with self._lock:
-            taken = Counter((scope, period) for scope, period, _ in self._units)
+            taken: Counter[tuple[str, str]] = Counter()
+            for (scope, period, _), (_, amount) in self._units.items():
+                taken[scope, period] += amount
             return [taken[unit.scope, unit.period] for unit in units]
 
     # Agenda

@@ -27,22 +27,25 @@ WITH lease AS MATERIALIZED (
 ), head AS (
     SELECT entries.seq, entries.hash FROM entries WHERE model = %(stream)s ORDER BY seq DESC LIMIT 1
 )"""
-# The lowest free unit of each that the owner wants and has not; NULL where none is left. Their number
-# matters where a limit was lowered meanwhile.
+# The lowest free unit of each that the owner wants and has not; NULL where none is left. Their sum
+# matters where a limit was lowered meanwhile, and where a unit is more than one.
 _WANTS = """, wanted AS (
-    SELECT * FROM unnest(%(scopes)s::text[], %(periods)s::text[], %(limits)s::integer[])
-    WITH ORDINALITY AS wanted (scope, period, most, place)
+    SELECT * FROM unnest(%(scopes)s::text[], %(periods)s::text[], %(limits)s::bigint[], %(amounts)s::bigint[])
+    WITH ORDINALITY AS wanted (scope, period, most, amount, place)
 ), occupied AS (
-    SELECT units.scope, units.period, units.n, units.owner FROM units JOIN wanted USING (scope, period)
+    SELECT units.scope, units.period, units.n, units.owner, units.amount
+    FROM units JOIN wanted USING (scope, period)
     WHERE NOT (%(gives_back)s AND units.owner = %(owner)s AND units.period = '')
 ), taking AS MATERIALIZED (
-    SELECT scope, period, place, CASE
-        WHEN most > (SELECT count(*) FROM occupied WHERE (scope, period) = (wanted.scope, wanted.period))
-        THEN (
-            SELECT min(n) FROM generate_series(0, most - 1) AS n
+    SELECT scope, period, amount, place, CASE
+        WHEN most IS NULL OR most > taken.total THEN (
+            SELECT min(n) FROM generate_series(0, taken.places::integer) AS n
             WHERE n NOT IN (SELECT n FROM occupied WHERE (scope, period) = (wanted.scope, wanted.period))
         ) END AS n
-    FROM wanted
+    FROM wanted, LATERAL (
+        SELECT count(*) AS places, coalesce(sum(occupied.amount), 0) AS total
+        FROM occupied WHERE (occupied.scope, occupied.period) = (wanted.scope, wanted.period)
+    ) AS taken
     WHERE NOT EXISTS (
         SELECT FROM occupied WHERE (scope, period, owner) = (wanted.scope, wanted.period, %(owner)s)
     )
@@ -71,9 +74,16 @@ _MOVES = """, given AS (
     WHERE verdict.refusal = '' AND %(gives_back)s AND owner = %(owner)s AND period = ''
     RETURNING units.n
 ), taken AS (
-    INSERT INTO units (scope, period, n, owner)
-    SELECT scope, period, n, %(owner)s FROM taking, verdict
+    INSERT INTO units (scope, period, n, owner, amount)
+    SELECT scope, period, n, %(owner)s, amount FROM taking, verdict
     WHERE verdict.refusal = '' AND (SELECT count(*) FROM given) >= 0 ORDER BY scope, period
+)"""
+_SETTLES = """, settled AS (
+    UPDATE units SET amount = known.amount
+    FROM unnest(%(settled_scopes)s::text[], %(settled_periods)s::text[], %(settled_amounts)s::bigint[])
+        AS known (scope, period, amount), verdict
+    WHERE verdict.refusal = ''
+        AND (units.scope, units.period, units.owner) = (known.scope, known.period, %(owner)s)
 )"""
 # The controller says when it will look; a request can only make that earlier.
 _PLANS = """, planned AS (
@@ -136,6 +146,7 @@ def append_statement(batch: Append, version: int, shards: dict[str, int]) -> App
         _VERDICT.format(limits=_LIMITS if moves else ""),
         _ENTERS,
         _MOVES if moves else "",
+        _SETTLES if batch.settles else "",
         _PLANS,
         _TELLS if batch.notices else "",
         _ANSWER.format(places=_PLACES if moves else ""),
@@ -177,6 +188,10 @@ def _unit_values(batch: Append, takes: tuple[Unit, ...]) -> dict[str, Any]:
         "scopes": [unit.scope for unit in takes],
         "periods": [unit.period for unit in takes],
         "limits": [unit.limit for unit in takes],
+        "amounts": [unit.amount for unit in takes],
+        "settled_scopes": [unit.scope for unit in batch.settles],
+        "settled_periods": [unit.period for unit in batch.settles],
+        "settled_amounts": [unit.amount for unit in batch.settles],
     }
 
 

@@ -22,9 +22,11 @@ from autoretrain.domain.spec import PromotionSpec, TrainingSpec
 from autoretrain.entrypoints.settings import Secrets, Settings
 from autoretrain.entrypoints.settings_cloudwatch import CloudWatchQuerySettings, CloudWatchSettings
 from autoretrain.entrypoints.settings_kubernetes import (
+    ExpressionSettings,
     KubernetesSettings,
     NodeSettings,
     PodSettings,
+    PreferenceSettings,
     VolumeSettings,
 )
 from autoretrain.entrypoints.settings_sections import (
@@ -70,6 +72,8 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         KubernetesSettings,
         PodSettings,
         NodeSettings,
+        ExpressionSettings,
+        PreferenceSettings,
         VolumeSettings,
         PredictionSettings,
         ControllerSettings,

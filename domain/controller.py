@@ -73,6 +73,7 @@ class Controller:
         lease_seconds: Life of a lease; it is renewed at a third.
         limits: What holds across models; none unless given.
         backend: Name of the compute backend, for its limits.
+        prices: The highest price of an hour at which a model trains, by its name, for limits of cost.
         crew: Puts questions and acts; one after another unless given.
         triggers: The user's own triggers by name: called with a model's name, they say whether it should be
             retrained and why.
@@ -91,6 +92,7 @@ class Controller:
         lease_seconds: float = 20.0,
         limits: LimitSettings | None = None,
         backend: str = "subprocess",
+        prices: Mapping[str, float] | None = None,
         crew: Crew | None = None,
         triggers: Mapping[str, CustomTrigger] | None = None,
         trigger_types: Mapping[str, TriggerType] | None = None,
@@ -108,7 +110,8 @@ class Controller:
             name: spec.combined_rule(self._kinds) for name, spec in self.fleet.items()
         }
         self._rations = {
-            name: Ration.of(limits or LimitSettings(), spec, backend) for name, spec in self.fleet.items()
+            name: Ration.of(limits or LimitSettings(), spec, backend, (prices or {}).get(name, 0.0))
+            for name, spec in self.fleet.items()
         }
         self._world = World(ports, self.fleet, self._rules, self._rations, own, crew)
         self._routes = tuple(routes)
@@ -409,6 +412,7 @@ class Controller:
             look_at,
             self._notices(state, entries),
             takes=self._rations[state.model].taken_by(drafts, now),
+            settles=self._rations[state.model].settled_by(drafts, after),
             gives_back=gives_back(drafts),
             owner=owner_of(drafts),
         )

@@ -258,7 +258,8 @@ def _run_ended(state: ModelState, line: _Line) -> ModelState:
     cost = line.data.get("cost")  # 0.2.0 did not write it
     if cost is None:
         return state
-    return _with_job(state, line, cost=(state.jobs[line.data["job_id"]].cost or 0.0) + cost)
+    job = state.jobs[line.data["job_id"]]
+    return _with_job(state, line, cost=(job.cost or 0.0) + cost, priced_attempts=job.priced_attempts + 1)
 
 
 def _candidate(state: ModelState, line: _Line) -> ModelState:

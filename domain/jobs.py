@@ -104,6 +104,7 @@ class RetrainingJob:
         holdout: Snapshot both versions are judged on; ``None`` before it was taken.
         attempt: Number of the training attempt; 0 before the first.
         cost: What its training attempts that ended have cost; ``None`` when nobody set a price.
+        priced_attempts: How many of them these are.
         candidate: The version it produced; ``None`` before it is known.
         validation: Its validation; ``None`` before.
         decision: What was decided and why; ``None`` before.
@@ -142,6 +143,7 @@ class RetrainingJob:
     holdout: Snapshot | None = None
     attempt: int = 0
     cost: float | None = None
+    priced_attempts: int = 0
     candidate: ModelVersion | None = None
     validation: ValidationResult | None = None
     decision: Decision | None = None

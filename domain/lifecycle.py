@@ -67,8 +67,10 @@ def decide_training(spec: ModelSpec, job: RetrainingJob, seen: RunSeen, now: dat
     """Follow the training run: submit what was only intended, wait, retry what was lost, take the result."""
     status = seen.status
     if job.cancelled_by:
-        if status.state.ended or status.state is RunState.ABSENT:
+        if status.state is RunState.ABSENT:
             return decide_cancelled(job)
+        if status.state.ended:
+            return Plan((_ended(job, seen), *decide_cancelled(job).drafts))
         return Plan((), CancelRun(job.run_key), now + POLL)
     match status.state:
         case RunState.ABSENT:

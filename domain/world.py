@@ -270,7 +270,7 @@ class World:
             now: Time of the look.
         """
         units = {
-            state.model: self._rations[state.model].jobs_on(now) for state in states if state.start is None
+            state.model: self._rations[state.model].of_a_day(now) for state in states if state.start is None
         }
         every = list(dict.fromkeys(unit for each in units.values() for unit in each))
         if not every:

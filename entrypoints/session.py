@@ -83,6 +83,7 @@ class Session:
             lease_seconds=self._settings.controller.lease_seconds,
             limits=self._settings.limits,
             backend=self._settings.adapters.compute,
+            prices=self._settings.prices(),
             crew=self._crew,
             triggers={name: trigger.should_retrain for name, trigger in self._own.items()},
             trigger_types={name: trigger.get_trigger_type() for name, trigger in self._own.items()},

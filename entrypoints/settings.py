@@ -95,6 +95,7 @@ class Settings(Section):
             self._cluster,
             self._labels,
             self._limits,
+            self._prices,
             self._routes,
             self._anchors_elsewhere,
         )
@@ -148,6 +149,44 @@ class Settings(Section):
             if name != self.adapters.compute:
                 fix = f"there is no such compute backend; there is {self.adapters.compute}"
                 yield f"limits.compute.{name}", fix
+
+    def _prices(self) -> Iterator[tuple[str, str]]:
+        """What has no price would never reach a limit of cost."""
+        told: dict[tuple[str, str], None] = {}  # several models share limits and classes of nodes
+        for model, spec in self.models.items():
+            for part, limit in self.limits.of(spec, self.adapters.compute):
+                if limit.cost_per_day is not None:
+                    told |= dict.fromkeys(self._unpriced(model, f"limits.{_limited(part)}.cost_per_day"))
+        yield from told
+
+    def _unpriced(self, model: str, limit: str) -> Iterator[tuple[str, str]]:
+        """What has no price though a limit of cost counts it."""
+        if self.adapters.compute != "kubernetes":
+            fix = (
+                f"runs of {self.adapters.compute} have no price, so leave it out, or train on kubernetes with "
+                "a price for each of kubernetes.training.nodes"
+            )
+            yield limit, fix
+            return
+        own = self.kubernetes.models.get(model)
+        place = f"models.{model}" if own is not None and "nodes" in own.model_fields_set else "training"
+        for number, nodes in enumerate(self.kubernetes.training_pods(model).nodes):
+            if nodes.price is None:
+                where = f"kubernetes.{place}.nodes.{number}.price"
+                yield where, f"say what an hour on these nodes costs, since {limit} counts it"
+
+    def prices(self) -> dict[str, float]:
+        """The highest price of an hour at which each model trains, where there are prices."""
+        if self.adapters.compute != "kubernetes":
+            return {}
+        pods = {model: self.kubernetes.training_pods(model) for model in self.models}
+        return {
+            model: max(
+                pods[model].nodes_of(attempt).price or 0.0
+                for attempt in range(1, spec.training.max_attempts + 1)
+            )
+            for model, spec in self.models.items()
+        }
 
     def _routes(self) -> Iterator[tuple[str, str]]:
         """A route that can take nothing is a mistake, and a silent one."""
@@ -205,6 +244,13 @@ class Settings(Section):
         if self.mlflow.tracking_uri is None and self.mlflow.artifact_root is None:
             return str(self.state_dir / "artefacts")
         return self.mlflow.artifact_root
+
+
+def _limited(part: str) -> str:
+    """The field of a limit, from what people call the part of the fleet that it is for."""
+    if part == "the fleet":
+        return "fleet"
+    return f"groups.{part.removeprefix('group ')}" if part.startswith("group ") else f"compute.{part}"
 
 
 class Secrets(BaseSettings):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -38,20 +38,84 @@ class VolumeSettings(Section):
         return self
 
 
+class ExpressionSettings(Section):
+    """What one label of a node must be.
+
+    Attributes:
+        key: The label's name.
+        operator: How it is compared.
+        values: With what: any number for `In` and `NotIn`, a whole number for `Gt` and `Lt`, else none.
+    """
+
+    key: str = Field(min_length=1)
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]
+    values: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _compares(self) -> ExpressionSettings:
+        if self.operator in ("In", "NotIn") and not self.values:
+            raise ValueError(f"values: {self.operator} needs one value at least")
+        if self.operator in ("Exists", "DoesNotExist") and self.values:
+            raise ValueError(f"values: leave them out, {self.operator} takes none")
+        numbers = [value for value in self.values if re.fullmatch(r"-?[0-9]+", value)]
+        if self.operator in ("Gt", "Lt") and not len(numbers) == len(self.values) == 1:
+            raise ValueError(f"values: {self.operator} needs one whole number, as in ['8']")
+        return self
+
+
+class TermSettings(Section):
+    """What a node must be, all of it.
+
+    Attributes:
+        matchExpressions: Its labels.
+        matchFields: The same for its fields, of which `metadata.name` is one.
+    """
+
+    matchExpressions: tuple[ExpressionSettings, ...] = ()
+    matchFields: tuple[ExpressionSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _says_something(self) -> TermSettings:
+        if not self.matchExpressions and not self.matchFields:
+            raise ValueError("matchExpressions: say what a node must be, since an empty term fits none")
+        return self
+
+
+class PreferenceSettings(Section):
+    """What a node is better than others for.
+
+    Attributes:
+        weight: How much better.
+        preference: What it is.
+    """
+
+    weight: int = Field(ge=1, le=100)
+    preference: TermSettings
+
+
 class NodeSettings(Section):
     """A class of nodes.
 
     Attributes:
         name: What people call it; stands with every attempt that ran there.
         selector: Labels that a node must have.
+        required: Terms of node affinity, beside `selector`: a node must fulfil one of them.
+        preferred: Terms of node affinity with a weight: nodes that fulfil them are taken first.
         tolerations: Taints that it may have, as a pod's `tolerations`.
         price: Price of an hour of a run there, in one currency for all; what a job has cost is counted by it.
     """
 
     name: str = Field(min_length=1)
     selector: dict[str, str] = Field(default_factory=dict)
+    required: tuple[TermSettings, ...] = ()
+    preferred: tuple[PreferenceSettings, ...] = ()
     tolerations: tuple[dict[str, Any], ...] = ()
     price: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+    def nodes(self) -> Nodes:
+        """The class for the adapter, with terms as they were given."""
+        given = self.model_dump(exclude_unset=True)
+        return Nodes(**given)
 
 
 class PodSettings(Section):
@@ -166,7 +230,7 @@ class KubernetesSettings(Section):
         given = {name: getattr(pods, name) for name in PodSettings.model_fields}
         if own is not None:
             given |= {name: getattr(own, name) for name in own.model_fields_set}
-        nodes = [Nodes(**one.model_dump()) for one in given.pop("nodes")]
+        nodes = [one.nodes() for one in given.pop("nodes")]
         volumes = [Volume(**one.model_dump()) for one in given.pop("volumes")]
         return PodTemplate(
             **{

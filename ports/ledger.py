@@ -56,6 +56,7 @@ class Append:
         next_look: When the model is due again; ``None`` leaves it as it is.
         notices: Messages put into the outbox in the same transaction.
         takes: Units taken in the same transaction, one each; a unit that the owner has already is kept.
+        settles: Units whose amount is known better now. One that the owner has not is left alone.
         gives_back: Whether every unit that the owner has in use is given back in the same transaction, before
             anything is taken. What a period has spent stays spent.
         owner: Who takes and gives back units: a job's identity.
@@ -67,6 +68,7 @@ class Append:
     next_look: datetime | None = None
     notices: tuple[Notice, ...] = ()
     takes: tuple[Unit, ...] = ()
+    settles: tuple[Unit, ...] = ()
     gives_back: bool = False
     owner: str = ""
 
@@ -97,7 +99,7 @@ class Ledger(Protocol):
             Overtaken: The head has moved (or the first ``prev`` is not its hash); nothing was written.
             LeaseLost: ``epoch`` is given and is no longer the current lease of the model's shard; nothing was
                 written.
-            LimitReached: No unit of one scope is left; nothing was written.
+            LimitReached: Nothing of one scope is left; nothing was written.
             DuplicateKey: An entry of the same key is there already; nothing was written.
             Temporary: The store is busy, full or away; nothing was written, unless the answer was lost
                 (then the next append is overtaken).

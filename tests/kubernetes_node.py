@@ -1,9 +1,10 @@
 """A node for the tests' Kubernetes: runs the pods that fit as processes of this machine, and reports on them.
 
-It stands for scheduler and kubelet: pods are bound to it where node selector, taints and resources allow
-it; of a pod the first container's command is run, with its variables, and with its volumes where they lie: a
-claim is a directory of this machine that is mounted at its own path, and nowhere else. There is no image and
-no isolation, unless the node is given an ``Image``: then a container has its files, its volumes wherever it
+It stands for scheduler and kubelet: pods are bound to it where node selector, affinity, taints and what is
+left of its resources allow it, and some seconds later where they would rather have another node; of a pod the
+first container's command is run, with its variables, and with its volumes where they lie: a claim is a
+directory of this machine that is mounted at its own path, and nowhere else. There is no image and no
+isolation, unless the node is given an ``Image``: then a container has its files, its volumes wherever it
 wants them, its user, a read-only root, an address on the loopback, its readiness probe, and ``kubectl exec``.
 An image named ``missing…`` cannot be pulled.
 """
@@ -39,6 +40,7 @@ from kubernetes_service import Published
 Object = dict[str, Any]
 _POLL_SECONDS = 0.1
 _BEAT_SECONDS = 1.0
+_OTHERS_FIRST_SECONDS = 3.0
 
 
 @dataclass
@@ -65,7 +67,8 @@ class Node:
         name: Its name.
         labels: Its labels.
         taints: Its taints.
-        capacity: What it has to give; anything else that a pod asks for does not fit.
+        capacity: What it has to give to all of its pods together; anything else that a pod asks for does not
+            fit.
         claims: Directories of this machine that stand for PersistentVolumeClaims, by the claims' names.
         image: What containers see, whatever image they name; ``None`` for this machine as it is.
     """
@@ -85,8 +88,10 @@ class Node:
         self.started = 0
         self._server, self._folder = server, folder
         self._labels, self._taints = dict(labels or {}), [dict(taint) for taint in taints]
+        self._all_labels = {"kubernetes.io/hostname": name, **self._labels}
         self._capacity = {"cpu": "64", "memory": "256Gi", "pods": "500", **(capacity or {})}
         self._claims, self._image = dict(claims or {}), image
+        self._left = dict[str, float]()
         self._pods: dict[str, _Running] = {}
         self._client = server.client()
         self._stopped = threading.Event()
@@ -103,12 +108,18 @@ class Node:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.kill()
+        """Go in order: nodes that are only silent keep the cluster from taking pods off another one."""
+        if not self._stopped.is_set():
+            self._end_all()
+            self._client.delete(f"/api/v1/nodes/{self.name}")
+        self._client.close()
 
     def kill(self) -> None:
         """Take the node away, with all that runs on it; it says nothing any more."""
-        if self._stopped.is_set():
-            return
+        if not self._stopped.is_set():
+            self._end_all()
+
+    def _end_all(self) -> None:
         self._stopped.set()
         for thread in self._threads:
             thread.join(10)
@@ -119,7 +130,6 @@ class Node:
             running.process.wait()
             if running.published is not None:
                 running.published.close()
-        self._client.close()
 
     def evict(self, pod: str, namespace: str = "default", reason: str = "Evicted") -> None:
         """Take a pod away from the node, as for a node short of memory, or taken back."""
@@ -165,7 +175,7 @@ class Node:
                 turn()
 
     def _register(self) -> None:
-        metadata = {"name": self.name, "labels": {"kubernetes.io/hostname": self.name, **self._labels}}
+        metadata = {"name": self.name, "labels": self._all_labels}
         node = {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": {"taints": self._taints}}
         answer = self._client.post("/api/v1/nodes", json=node)
         if answer.status_code != 409:
@@ -188,6 +198,7 @@ class Node:
 
     def _turn(self) -> None:
         pods = self._client.get("/api/v1/pods").raise_for_status().json()["items"]
+        self._left = self._left_by(pods)
         for pod in pods:
             mine = pod["spec"].get("nodeName")
             ended = pod["status"].get("phase") in ("Succeeded", "Failed")
@@ -200,9 +211,20 @@ class Node:
             elif mine == self.name and pod["metadata"].get("deletionTimestamp"):
                 self._forget(pod)
 
+    def _left_by(self, pods: Sequence[Object]) -> dict[str, float]:
+        """What is left of the capacity beside the pods that are bound here and have not ended."""
+        left = {name: _quantity(amount) for name, amount in self._capacity.items()}
+        for pod in pods:
+            ended = pod["status"].get("phase") in ("Succeeded", "Failed")
+            if pod["spec"].get("nodeName") == self.name and not ended:
+                _take(left, pod["spec"])
+        return left
+
     def _schedule(self, pod: Object) -> None:
         why = self._does_not_fit(pod["spec"])
         path = _path(pod)
+        if not why and not self._is_preferred(pod["spec"]) and _age(pod) < _OTHERS_FIRST_SECONDS:
+            return
         if why:
             known = _find(pod["status"].get("conditions") or [], "PodScheduled")
             if known is None or known.get("message") != why:
@@ -215,19 +237,36 @@ class Node:
             "metadata": {"name": pod["metadata"]["name"]},
             "target": {"apiVersion": "v1", "kind": "Node", "name": self.name},
         }
-        self._client.post(f"{path}/binding", json=binding)
+        if self._client.post(f"{path}/binding", json=binding).is_success:
+            _take(self._left, pod["spec"])
 
     def _does_not_fit(self, spec: Object) -> str:
         wanted = spec.get("nodeSelector") or {}
-        if any(self._labels.get(name) != value for name, value in wanted.items()):
+        terms = (_affinity(spec, "required") or {}).get("nodeSelectorTerms")
+        selected = all(self._labels.get(name) == value for name, value in wanted.items())
+        if not selected or (terms is not None and not any(map(self._fulfils, terms))):
             return "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
         for taint in self._taints:
             if not any(_tolerates(one, taint) for one in spec.get("tolerations") or []):
                 return f"0/1 nodes are available: 1 node(s) had untolerated taint {{{taint['key']}}}."
         for name, amount in _asked(spec).items():
-            if amount > _quantity(self._capacity.get(name, "0")):
-                return f"0/1 nodes are available: 1 Insufficient {name}."
+            if amount > self._left.get(name, 0.0):
+                short = "Too many pods" if name == "pods" else f"Insufficient {name}"
+                return f"0/1 nodes are available: 1 {short}."
         return ""
+
+    def _is_preferred(self, spec: Object) -> bool:
+        """Whether no other node can be better for a pod."""
+        return all(self._fulfils(one["preference"]) for one in _affinity(spec, "preferred") or ())
+
+    def _fulfils(self, term: Object) -> bool:
+        """Whether the node is what a term of node affinity says; an empty one fits none."""
+        labels = term.get("matchExpressions") or []
+        fields = term.get("matchFields") or []
+        return bool(labels or fields) and (
+            all(_holds(one, self._all_labels) for one in labels)
+            and all(_holds(one, {"metadata.name": self.name}) for one in fields)
+        )
 
     def _tend(self, pod: Object) -> None:
         key = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
@@ -342,7 +381,10 @@ class Node:
             }
             found |= {**self._image.variables, **server}
         for source in container.get("envFrom") or []:
-            found |= self._secret(pod, source["secretRef"]["name"])
+            if "configMapRef" in source:
+                found |= self._data(pod, "configmaps", source["configMapRef"]["name"])
+            else:
+                found |= self._secret(pod, source["secretRef"]["name"])
         for one in container.get("env") or []:
             reference = (one.get("valueFrom") or {}).get("secretKeyRef")
             found[one["name"]] = (
@@ -353,9 +395,12 @@ class Node:
     def _secret(self, pod: Object, name: str) -> dict[str, str]:
         import base64
 
-        path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/secrets/{name}"
-        data = self._client.get(path).raise_for_status().json().get("data") or {}
+        data = self._data(pod, "secrets", name)
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+    def _data(self, pod: Object, kind: str, name: str) -> dict[str, str]:
+        path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/{kind}/{name}"
+        return dict(self._client.get(path).raise_for_status().json().get("data") or {})
 
     def _end(self, pod: Object, running: _Running) -> None:
         grace = pod["metadata"].get("deletionGracePeriodSeconds") or 2
@@ -467,7 +512,40 @@ def _limits(container: Object) -> dict[str, str]:
 def _asked(spec: Object) -> dict[str, float]:
     resources = spec["containers"][0].get("resources") or {}
     asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
-    return {name: _quantity(amount) for name, amount in asked.items() if name != "ephemeral-storage"}
+    amounts = {name: _quantity(amount) for name, amount in asked.items() if name != "ephemeral-storage"}
+    return {**amounts, "pods": 1.0}
+
+
+def _take(left: dict[str, float], spec: Object) -> None:
+    for name, amount in _asked(spec).items():
+        left[name] = left.get(name, 0.0) - amount
+
+
+def _affinity(spec: Object, kind: str) -> Any:
+    nodes = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    return nodes.get(f"{kind}DuringSchedulingIgnoredDuringExecution")
+
+
+def _holds(expression: Object, labels: Mapping[str, str]) -> bool:
+    """Whether an expression of a node selector term holds for a node's labels."""
+    value = labels.get(expression["key"])
+    values: Sequence[str] = expression.get("values") or []
+    match expression["operator"]:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists" | "DoesNotExist":
+            return (value is not None) is bool(expression["operator"] == "Exists")
+    if value is None or not value.isdecimal():
+        return False
+    return int(value) > int(values[0]) if expression["operator"] == "Gt" else int(value) < int(values[0])
+
+
+def _age(pod: Object) -> float:
+    """How many seconds ago a pod was created."""
+    created = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
+    return (datetime.now(UTC) - created).total_seconds()
 
 
 def _quantity(text: str) -> float:

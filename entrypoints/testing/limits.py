@@ -116,9 +116,62 @@ class LimitsContract(StoreContract):
         assert sum(won) == 3
         assert list(store.used([Unit("race", "2026-01-31", 3)])) == [3]
 
+    def test_what_takes_more_than_one_is_given_while_anything_is_left(self, store: LedgerStore) -> None:
+        self._take(store, "a", self._budget(60))
+        self._take(store, "b", self._budget(60))
+
+        with pytest.raises(LimitReached):
+            self._take(store, "c", self._budget(1))
+
+        assert list(store.used([self._budget(0)])) == [120]
+
+    def test_what_is_settled_for_less_leaves_room_and_keeps_its_amount(self, store: LedgerStore) -> None:
+        self._take(store, "a", self._budget(100))
+        for _ in range(2):  # told twice, it counts once
+            self._take(store, "a", settles=(self._budget(30),))
+        self._take(store, "a", gives_back=True)
+
+        self._take(store, "b", self._budget(100))
+
+        assert list(store.used([self._budget(0)])) == [130]
+
+    def test_nobody_settles_what_another_has_or_nobody_took(self, store: LedgerStore) -> None:
+        self._take(store, "a", self._budget(40))
+        self._take(store, "b", settles=(self._budget(1), Unit("cost", "2026-02-01", 100, 7)))
+
+        assert list(store.used([self._budget(0), Unit("cost", "2026-02-01", 100)])) == [40, 0]
+
+    def test_what_has_no_limit_is_counted_and_never_refused(self, store: LedgerStore) -> None:
+        self._take(store, "a", self._budget(100))
+        self._take(store, "b", Unit("cost", "2026-01-31", None, 50))
+
+        assert list(store.used([self._budget(0)])) == [150]
+
+    def test_of_threads_that_race_for_a_budget_no_two_get_the_last_of_it(self, store: LedgerStore) -> None:
+        def race(owner: str) -> bool:
+            try:
+                self._take(store, owner, self._budget(40))
+            except LimitReached:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(race, [f"racer-{n}" for n in range(12)]))
+
+        assert sum(won) == 3
+        assert list(store.used([self._budget(0)])) == [120]
+
     @staticmethod
-    def _take(store: LedgerStore, owner: str, *units: Unit, gives_back: bool = False) -> None:
+    def _budget(amount: int) -> Unit:
+        return Unit("cost", "2026-01-31", 100, amount)
+
+    @staticmethod
+    def _take(
+        store: LedgerStore, owner: str, *units: Unit, settles: tuple[Unit, ...] = (), gives_back: bool = False
+    ) -> None:
         """Append an entry to the stream of the owner's own name."""
         stream = store.read(owner)
         entries = sealed_entries(owner, 1, after=stream[-1] if stream else None)
-        store.append(Append(owner, entries, None, takes=units, gives_back=gives_back, owner=owner))
+        store.append(
+            Append(owner, entries, None, takes=units, settles=settles, gives_back=gives_back, owner=owner)
+        )

@@ -61,11 +61,13 @@ class Training:
         boundary: Where the model that it logs divides the classes. The truth is at 0.5, and accuracy about
             ``1 - abs(boundary - 0.5)``.
         again: Whether two runs with the same boundary give the same artefact.
+        cost: What a run that has ended has cost; ``None`` when nobody knows.
     """
 
     outcome: Literal["succeeds", "fails", "lost", "hangs", "none", "two"] = "succeeds"
     boundary: float = 0.5
     again: bool = True
+    cost: float | None = None
 
 
 class ReluctantNotifier(MemoryNotifier):
@@ -189,15 +191,15 @@ class World:
             case "hangs":
                 return RunStatus(RunState.RUNNING, seconds=1.0)
             case "fails":
-                return RunStatus(RunState.FAILED, "out of memory", 137, 1.0)
+                return RunStatus(RunState.FAILED, "out of memory", 137, 1.0, cost=training.cost)
             case "lost":
-                return RunStatus(RunState.LOST, "the node is gone")
+                return RunStatus(RunState.LOST, "the node is gone", cost=training.cost)
         for n in range({"none": 0, "two": 2}.get(training.outcome, 1)):
             marks = (n,) if training.again else (n, job_id)
             self.registry.log(
                 job_id, divide_at(training.boundary), artefact_of(model, training.boundary, *marks)
             )
-        return RunStatus(RunState.SUCCEEDED, exit_code=0, seconds=1.0)
+        return RunStatus(RunState.SUCCEEDED, exit_code=0, seconds=1.0, cost=training.cost)
 
 
 def small_fleet() -> dict[str, ModelSpec]:

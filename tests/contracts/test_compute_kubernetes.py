@@ -15,6 +15,7 @@ from autoretrain.adapters.kubernetes_manifest import (
     ENDED_AS,
     ENDED_WHY,
     NODES,
+    QUEUE,
     UNTRUSTED,
     Nodes,
     PodTemplate,
@@ -175,6 +176,16 @@ class TestAPod:
         run = replace(RUN, labels={**RUN.labels, "attempt": str(attempt)})
         assert manifest(run, template)["metadata"]["annotations"][NODES] == nodes
         assert pod_spec(run, template)["nodeSelector"] == ({"pool": "spot"} if nodes == "spot" else {})
+
+    def test_names_the_nodes_that_it_needs_and_those_that_it_prefers(self) -> None:
+        term = {"matchExpressions": [{"key": "gpu", "operator": "Exists"}]}
+        preference = {"weight": 5, "preference": term}
+        template = replace(TEMPLATE, nodes=(Nodes(required=(term,), preferred=(preference,)),))
+        assert pod_spec(RUN, template)["affinity"]["nodeAffinity"] == {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]},
+            "preferredDuringSchedulingIgnoredDuringExecution": [preference],
+        }
+        assert "affinity" not in pod_spec()
 
     def test_waits_for_its_queue(self) -> None:
         job = manifest(RUN, replace(TEMPLATE, queue="gpus"))
@@ -356,6 +367,15 @@ class TestWaitingInVain:
         job = a_job()
         job["spec"]["suspend"] = True
         assert overdue(job, [], [], 60.0, NOW + timedelta(days=1)) is None
+
+    def test_begins_when_the_cluster_starts_what_the_queue_let_go(self) -> None:
+        job = a_job(startTime=None)
+        job["metadata"]["labels"] = {QUEUE: "gpus"}
+        assert overdue(job, [], [], 60.0, NOW + timedelta(days=1)) is None
+        assert status_of(job, [], NOW + timedelta(days=1)) == RunStatus(RunState.PENDING)
+        job["status"]["startTime"] = at(3600)
+        assert overdue(job, [], [], 60.0, NOW + timedelta(seconds=3659)) is None
+        assert overdue(job, [], [], 60.0, NOW + timedelta(seconds=3660)) is not None
 
     def test_for_a_node_that_does_not_answer_is_a_loss(self) -> None:
         pod = a_pod("Running", metadata={"deletionTimestamp": at(30)})

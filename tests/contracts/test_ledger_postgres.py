@@ -550,7 +550,7 @@ class TestTables:
                 other.models()
             with pytest.raises(Permanent, match=r"schema is 99.*upgrade autoretrain"):
                 other.upgrade()
-            assert other.versions() == (99, 2)
+            assert other.versions() == (99, 3)
 
     def test_a_process_of_the_old_release_is_refused_once_the_tables_are_upgraded(
         self, postgres: Postgres, schema: str, ledger: PostgresLedger
@@ -567,11 +567,11 @@ class TestTables:
         entries = sealed_entries("m", 2)
         ledger.append(request(entries))
         newer = self._newer(postgres, schema)
-        with pytest.raises(Permanent, match=r"schema is 2, .* needs 3: .*autoretrain db upgrade"):
+        with pytest.raises(Permanent, match=r"schema is 3, .* needs 4: .*autoretrain db upgrade"):
             newer.run("SELECT 1")
 
-        assert newer.upgrade() == (2, 3)
-        assert newer.upgrade() == (3, 3)
+        assert newer.upgrade() == (3, 4)
+        assert newer.upgrade() == (4, 4)
         assert newer.run("SELECT count(*), count(added) FROM entries") == [[(2, 0)]]
 
     def test_notices_of_before_there_were_targets_go_to_the_default_one(
@@ -590,7 +590,7 @@ class TestTables:
             connection.execute(insert.encode(), row)
             connection.execute(f"INSERT INTO {schema}.outbox {told} VALUES {values}".encode())
 
-        assert ledger.upgrade() == (1, 2)
+        assert ledger.upgrade() == (1, 3)
 
         (waiting,) = ledger.due(NOW, target="")
         assert (waiting.notice.id, waiting.notice.target) == ("n", "")
@@ -603,8 +603,8 @@ class TestTables:
             created = list(pool.map(lambda _: self._first(postgres, schema).upgrade(), range(4)))
             upgraded = list(pool.map(lambda _: self._newer(postgres, schema).upgrade(), range(4)))
 
-        assert sorted(created) == [(0, 2), (2, 2), (2, 2), (2, 2)]
-        assert sorted(upgraded) == [(2, 3), (3, 3), (3, 3), (3, 3)]
+        assert sorted(created) == [(0, 3), (3, 3), (3, 3), (3, 3)]
+        assert sorted(upgraded) == [(3, 4), (4, 4), (4, 4), (4, 4)]
 
     def test_an_upgrade_that_fails_changes_nothing(self, postgres: Postgres, schema: str) -> None:
         self._first(postgres, schema).upgrade()
@@ -613,7 +613,7 @@ class TestTables:
         with pytest.raises(Permanent, match="division by zero"):
             broken.upgrade()
 
-        assert self._first(postgres, schema).version() == 2
+        assert self._first(postgres, schema).version() == 3
         self._newer(postgres, schema).upgrade()
 
     def test_the_tables_of_something_else_are_left_alone(self, postgres: Postgres, schema: str) -> None:
@@ -626,7 +626,7 @@ class TestTables:
 
     def test_looking_for_the_tables_creates_none(self, postgres: Postgres, schema: str) -> None:
         with another(postgres, schema) as ledger:
-            assert ledger.versions() == (0, 2)
+            assert ledger.versions() == (0, 3)
         found = postgres.sql(f"SELECT count(*) FROM pg_namespace WHERE nspname = '{schema}'", "autoretrain")
         assert found == [(0,)]
 
@@ -668,5 +668,5 @@ class TestTables:
         postgres: Postgres, schema: str, script: str = "ALTER TABLE entries ADD COLUMN added text"
     ) -> PostgresDatabase:
         """The database as the next release sees it."""
-        scripts: Mapping[int, str] = {**released_scripts(), 3: script}
+        scripts: Mapping[int, str] = {**released_scripts(), 4: script}
         return PostgresDatabase(postgres.dsn(), PostgresSchema(schema, scripts))

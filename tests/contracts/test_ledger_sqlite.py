@@ -353,16 +353,16 @@ class TestFile:
         path.parent.mkdir()
         shutil.copy(FIXTURE, path)
         with closing(SqliteLedger(path)) as ledger:
-            with pytest.raises(Permanent, match=r"schema is 1, .* needs 3: .*autoretrain db upgrade"):
+            with pytest.raises(Permanent, match=r"schema is 1, .* needs 4: .*autoretrain db upgrade"):
                 ledger.models()
 
-            assert ledger.upgrade() == (1, 3)
-            assert ledger.upgrade() == (3, 3)
+            assert ledger.upgrade() == (1, 4)
+            assert ledger.upgrade() == (4, 4)
 
             assert [verify(model, ledger.read(model)) for model in ledger.models()] == [None, None]
             assert ledger.used([Unit("trainings", "", 1)]) == [0]
 
-    @pytest.mark.parametrize("version", [1, 2])
+    @pytest.mark.parametrize("version", [1, 2, 3])
     def test_notices_of_before_there_were_targets_go_to_the_default_one(
         self, path: Path, version: int
     ) -> None:
@@ -382,7 +382,7 @@ class TestFile:
             older.execute(f"PRAGMA user_version = {version}")
             older.commit()
         with closing(SqliteLedger(path)) as ledger:
-            assert ledger.upgrade() == (version, 3)
+            assert ledger.upgrade() == (version, 4)
 
             assert list(ledger.read("m")) == [entry]
             (waiting,) = ledger.due(NOW, target="")

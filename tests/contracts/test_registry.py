@@ -75,9 +75,12 @@ class TestMlflowRegistry(ModelRegistryContract):
 
         alone: list[str] = []
         version = MlflowRegistry._version
-        monkeypatch.setattr(
-            MlflowRegistry, "_version", lambda self, *key: alone.append(key[0]) or version(self, *key)
-        )
+
+        def noting(self: MlflowRegistry, model: str, label: str) -> Any:
+            alone.append(model)
+            return version(self, model, label)
+
+        monkeypatch.setattr(MlflowRegistry, "_version", noting)
         assert registry.champions(asked) == together
         assert "boiler" not in alone  # it has its digest, and was described before
 

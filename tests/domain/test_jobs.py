@@ -68,7 +68,14 @@ def test_a_job_that_was_only_opened_knows_nothing_yet() -> None:
     opened = RetrainingJob(**{name: getattr(job(), name) for name in known})
     later = {field.name: getattr(opened, field.name) for field in fields(opened) if field.name not in known}
     texts = {"policy", "decision_policy", "outcome", "cancel_reason", "stalled"}
-    facts = {"deployed": False, "attempt": 0, "parameters": {}, "evidence": {}, "metrics_before": {}}
+    facts = {
+        "deployed": False,
+        "attempt": 0,
+        "priced_attempts": 0,
+        "parameters": {},
+        "evidence": {},
+        "metrics_before": {},
+    }
     assert later == {**dict.fromkeys(later), **dict.fromkeys(texts, ""), **facts}
 
 

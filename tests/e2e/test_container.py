@@ -206,3 +206,59 @@ def test_a_cluster_asks_for_what_its_pods_need_all_at_once(tmp_path: Path) -> No
         "kubernetes.training.nodes.0.name",
         "kubernetes.training.volumes.0.path",
     }
+    terms: dict[str, Any] = {
+        "name": "spot",
+        "required": [
+            {},
+            {"matchExpressions": [{"key": "gpu", "operator": "In"}, {"key": "gpu", "operator": "Is"}]},
+            {"matchFields": [{"key": "metadata.name", "operator": "Exists", "values": ["a"]}]},
+        ],
+        "preferred": [{"weight": 101, "preference": {"matchExpresions": []}}],
+    }
+    cores = {"matchExpressions": [{"key": "cores", "operator": "Gt", "values": ["many"]}]}
+    nodes = [terms, {"name": "large", "required": [cores]}]
+    with pytest.raises(ConfigurationError) as caught:
+        parse_settings({**values, "kubernetes": {"training": {"nodes": nodes}}}, tmp_path)
+    assert {problem.where for problem in caught.value.problems} == {
+        f"kubernetes.training.nodes.{where}"
+        for where in (
+            "0.required.0.matchExpressions",
+            "0.required.1.matchExpressions.0.values",
+            "0.required.1.matchExpressions.1.operator",
+            "0.required.2.matchFields.0.values",
+            "0.preferred.0.weight",
+            "0.preferred.0.preference.matchExpresions",
+            "1.required.0.matchExpressions.0.values",
+        )
+    }
+
+
+def test_a_limit_of_cost_needs_a_price_for_all_that_it_counts(tmp_path: Path) -> None:
+    cheap, dear = {"name": "spot", "price": 0.3}, {"name": "on-demand", "price": 1.0}
+    values: dict[str, Any] = {
+        "adapters": {"compute": "kubernetes"},
+        "mlflow": {"tracking_uri": "http://mlflow:5000"},
+        "kubernetes": {
+            "image": "heat:1",
+            "training": {"nodes": [cheap, dear], "interruptions": 2},
+            "models": {"oven": {"nodes": [{"name": "gpu"}]}},
+        },
+        "limits": {"fleet": {"cost_per_day": 10}},
+        "models": {
+            "boiler": {"training": {"command": ["true"], "max_attempts": 2}},
+            "oven": {"training": {"command": ["true"]}},
+        },
+    }
+    with pytest.raises(ConfigurationError) as caught:
+        parse_settings(values, tmp_path)
+    assert [problem.where for problem in caught.value.problems] == ["kubernetes.models.oven.nodes.0.price"]
+
+    values["kubernetes"]["models"]["oven"]["nodes"][0]["price"] = 4
+    assert parse_settings(values, tmp_path).prices() == {"boiler": 0.3, "oven": 4.0}
+
+    del values["adapters"]
+    with pytest.raises(ConfigurationError) as caught:
+        parse_settings(values, tmp_path)
+    [problem] = caught.value.problems
+    assert problem.where == "limits.fleet.cost_per_day"
+    assert "runs of subprocess have no price" in str(caught.value)

@@ -66,10 +66,10 @@ class TestSqlite:
         assert sorted(path.name for path in home.iterdir()) == ["autoretrain.toml"]
 
     def test_tables_are_created_and_found(self, home: Path, said: Said) -> None:
-        assert "ledger.db: schema created at 3" in said.by("db", "upgrade")
-        assert "ledger.db: schema is at 3 already" in said.by("db", "upgrade")
+        assert "ledger.db: schema created at 4" in said.by("db", "upgrade")
+        assert "ledger.db: schema is at 4 already" in said.by("db", "upgrade")
         ledger, observations = json.loads(said.by("db", "status", "--json"))
-        assert (ledger["part"], ledger["version"], ledger["needed"]) == ("ledger", 3, 3)
+        assert (ledger["part"], ledger["version"], ledger["needed"]) == ("ledger", 4, 4)
         assert (observations["part"], observations["version"]) == ("observations", 1)
 
     @pytest.mark.parametrize(
@@ -92,14 +92,14 @@ class TestSqlite:
 
         told = said.by(*command.split(), code=2)
 
-        assert "schema is 1, and this release needs 3" in told
+        assert "schema is 1, and this release needs 4" in told
         assert "run 'autoretrain db upgrade'" in told
 
     def test_tables_of_an_older_release_are_upgraded(self, home: Path, said: Said) -> None:
         self._older(home)
 
         assert "run 'autoretrain db upgrade'" in said.by("db", "status", code=2)
-        assert "ledger.db: schema brought from 1 to 3" in said.by("db", "upgrade")
+        assert "ledger.db: schema brought from 1 to 4" in said.by("db", "upgrade")
 
         assert "as this release needs it" in said.by("db", "status")
         assert "version 3 promoted" in said.by("jobs", "churn")
@@ -118,7 +118,7 @@ class TestSqlite:
         with exclusive(home / ".autoretrain"):
             assert "another 'autoretrain run'" in said.by("db", "upgrade", code=2)
         with closing(SqliteLedger(home / ".autoretrain" / "ledger.db")) as ledger:
-            assert ledger.versions() == (1, 3)
+            assert ledger.versions() == (1, 4)
 
     @staticmethod
     def _older(home: Path) -> None:
@@ -224,10 +224,10 @@ class TestPostgres:
     def test_tables_are_created_found_and_read(
         self, home: Path, said: Said, postgres: Postgres, schema: str
     ) -> None:
-        assert "schema created at 2" in said.by("db", "upgrade")
-        assert "schema is at 2 already" in said.by("db", "upgrade")
+        assert "schema created at 3" in said.by("db", "upgrade")
+        assert "schema is at 3 already" in said.by("db", "upgrade")
         (row,) = json.loads(said.by("db", "status", "--json"))
-        assert (row["version"], row["needed"]) == (2, 2)
+        assert (row["version"], row["needed"]) == (3, 3)
         with closing(PostgresLedger(postgres.dsn(), schema=schema)) as ledger:
             ledger.append(request(sealed_entries("m", 3)))
 

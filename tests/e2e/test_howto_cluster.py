@@ -1,8 +1,8 @@
 """docs/howto_cluster.md, run as it stands: from ``pip install`` to two controllers on a real API server.
 
-The page is the only source of what is run. ``addresses`` says what stands for the reader's servers; nothing else
-is replaced, but for Prometheus's way to find pods. The pods run in the virtual environment that the page's
-own ``pip install`` has filled.
+The page is the only source of what is run. ``addresses`` says what stands for the reader's servers; nothing
+else is replaced, but for Prometheus's way to find pods. The pods run in the virtual environment that the
+page's own ``pip install`` has filled.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from kubernetes_server import KubernetesServer, running_kubernetes
 from autoretrain.adapters.compute_kubernetes import KubernetesCompute
 from autoretrain.adapters.kubernetes_client import Cluster
 from autoretrain.adapters.kubernetes_manifest import Nodes, PodTemplate
+from autoretrain.entrypoints.settings_kubernetes import NodeSettings
 from autoretrain.entrypoints.testing.compute import ExecutingComputeContract
 from autoretrain.ports.compute import Compute, Isolation, RunRequest, RunState, RunStatus
 from autoretrain.ports.errors import Permanent, Temporary
@@ -143,11 +144,13 @@ class TestWhatAClusterDoes:
         assert make().observe("left-behind").state is RunState.LOST
 
     def test_what_cannot_start_fails_in_the_words_of_the_cluster(self, make: Make) -> None:
-        missing = make(replace(TEMPLATE, image="missing:1"), pending_seconds=3)
+        priced = (Nodes("dear", price=1000.0),)
+        missing = make(replace(TEMPLATE, image="missing:1", nodes=priced), pending_seconds=3)
         missing.submit(program("no-image", SLEEP))
         status = until(missing, "no-image", *ENDED)
         assert status.state is RunState.FAILED
         assert 'ImagePullBackOff: Back-off pulling image "missing:1"' in status.reason
+        assert status.cost == 0.0
         assert make().observe("no-image") == status  # and every other controller reads the same
 
         crowded = make(replace(TEMPLATE, limits={"nvidia.com/gpu": "1"}), pending_seconds=3)
@@ -229,6 +232,61 @@ class TestWhatAClusterDoes:
         first, second = until(compute, "first", *ENDED), until(compute, "second", *ENDED)
         assert (first.nodes, second.nodes) == ("spot", "on-demand")
         assert (first.cost, second.cost) == (first.seconds, 10 * (second.seconds or 0))
+
+
+def with_label(key: str, operator: str, *values: str) -> dict[str, Any]:
+    return {"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}
+
+
+@pytest.mark.slow
+class TestWhereARunGoes:
+    def test_nodes_that_it_needs_are_waited_for_and_those_that_it_prefers_taken(
+        self, make: Make, cluster: KubernetesServer, tmp_path: Path
+    ) -> None:
+        needs, prefers = with_label("cores", "Gt", "8"), with_label("zone", "In", "b", "c")
+        settings = {"name": "large", "required": [needs], "preferred": [{"weight": 9, "preference": prefers}]}
+        nodes = (NodeSettings.model_validate(settings).nodes(),)
+        compute = make(replace(TEMPLATE, nodes=nodes), pending_seconds=4)
+        compute.submit(program("no-such-node", "print(1)"))
+        assert "didn't match Pod's node affinity/selector" in until(compute, "no-such-node", *ENDED).reason
+
+        (tmp_path / "near").mkdir()
+        with (
+            Node(cluster, tmp_path, "far", {"cores": "16", "zone": "a"}) as far,
+            Node(cluster, tmp_path / "near", "near", {"cores": "16", "zone": "b"}) as near,
+        ):
+            compute.submit(program("in-zone-b", "print(1)"))
+            assert until(compute, "in-zone-b", *ENDED).state is RunState.SUCCEEDED
+            assert (far.started, near.started) == (0, 1)
+
+    def test_a_full_node_lets_it_wait_until_there_is_room(
+        self, make: Make, cluster: KubernetesServer, tmp_path: Path
+    ) -> None:
+        small = (Nodes("small", {"pool": "small"}),)
+        compute = make(replace(TEMPLATE, nodes=small, requests={"cpu": "1500m"}))
+        crowded = make(replace(TEMPLATE, nodes=small, requests={"cpu": "600m"}), pending_seconds=3)
+        with Node(cluster, tmp_path, "small-1", {"pool": "small"}, capacity={"cpu": "2"}):
+            compute.submit(program("big", SLEEP))
+            until(compute, "big", RunState.RUNNING)
+            crowded.submit(program("in-vain", "print(1)"))
+            assert "Insufficient cpu" in until(crowded, "in-vain", *ENDED).reason
+
+            compute.submit(program("next", "print(1)"))
+            time.sleep(1.0)
+            assert compute.observe("next").state is RunState.PENDING
+            compute.cancel("big")
+            assert until(compute, "next", *ENDED).state is RunState.SUCCEEDED
+
+    def test_variables_come_from_a_config_map_too(self, make: Make, cluster: KubernetesServer) -> None:
+        metadata = {"name": "regions", "namespace": "default"}
+        cluster.apply(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"REGION": "eu"}}
+        )
+        source = {"envFrom": [{"configMapRef": {"name": "regions"}}]}
+        compute = make(replace(TEMPLATE, container_patch=source))
+        compute.submit(program("region", "import os; print(os.environ['REGION'])"))
+        assert until(compute, "region", *ENDED).state is RunState.SUCCEEDED
+        assert compute.log_tail("region") == "eu"
 
 
 def job_named(cluster: KubernetesServer, word: str) -> dict[str, Any]:

@@ -1,0 +1,3 @@
+-- Limits of more than one: a unit takes as much of its limit as it says, such as what a job may cost.
+
+ALTER TABLE units ADD COLUMN amount bigint NOT NULL DEFAULT 1;
