@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -31,6 +30,7 @@ from ..ports.notifier import Notifier
 from ..ports.telemetry import TickReport
 from ..ports.values import Pending
 from .audit import chains_alone, examine
+from .people import current_user
 from .session import Session, until
 from .settings import Settings, check_rules, load_settings
 from .side_by_side import SideBySide
@@ -90,7 +90,7 @@ class AutoRetrainPipeline:
 
         self.settings = settings if isinstance(settings, Settings) else load_settings(settings)
         self.config = config or TriggerConfig()
-        self._actor = actor or getpass.getuser()
+        self._actor = actor or current_user()
         self._own = {trigger.name: trigger for trigger in triggers}
         check_rules(self.settings, {name: t.get_trigger_type() for name, t in self._own.items()})
         self.anchor_keeper: AnchorKeeper | None = ports.pop("anchors", None) or build_keeper(self.settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -92,11 +91,12 @@ def try_out(invocation: Invocation, targets: tuple[str, ...], severity: Severity
     Exit code 1 when a target cannot be reached now, 2 when one refuses or is set up wrongly.
     """
     from ..notice_trial import send_tests
+    from ..people import current_user
     from ..settings import load_settings
 
     settings = load_settings(invocation.settings)
     invocation.log(settings.logging, quiet=False)
-    actor, now = invocation.actor or getpass.getuser(), datetime.now(UTC)
+    actor, now = invocation.actor or current_user(), datetime.now(UTC)
     found = []
     for tested in send_tests(settings, targets, severity, actor, now):
         found.append(tested)
