@@ -3,7 +3,9 @@
 It stands for scheduler and kubelet: pods are bound to it where node selector, taints and resources allow
 it; of a pod the first container's command is run, with its variables, and with its volumes where they lie: a
 claim is a directory of this machine that is mounted at its own path, and nowhere else. There is no image and
-no isolation. An image named ``missing…`` cannot be pulled.
+no isolation, unless the node is given an ``Image``: then a container has its files, its volumes wherever it
+wants them, its user, a read-only root, an address on the loopback, its readiness probe, and ``kubectl exec``.
+An image named ``missing…`` cannot be pulled.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+from kubernetes_exec import answer_exec
+from kubernetes_image import Image, Mount
 from kubernetes_server import KubernetesServer
+from kubernetes_service import Published
 
 Object = dict[str, Any]
 _POLL_SECONDS = 0.1
@@ -46,6 +51,8 @@ class _Running:
     deadline: float
     over_deadline: bool = False
     killed_at: float | None = None
+    published: Published | None = None
+    ready: bool = True
     reason: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -60,6 +67,7 @@ class Node:
         taints: Its taints.
         capacity: What it has to give; anything else that a pod asks for does not fit.
         claims: Directories of this machine that stand for PersistentVolumeClaims, by the claims' names.
+        image: What containers see, whatever image they name; ``None`` for this machine as it is.
     """
 
     def __init__(
@@ -71,13 +79,14 @@ class Node:
         taints: Sequence[Mapping[str, str]] = (),
         capacity: Mapping[str, str] | None = None,
         claims: Mapping[str, Path] | None = None,
+        image: Image | None = None,
     ) -> None:
         self.name = name
         self.started = 0
         self._server, self._folder = server, folder
         self._labels, self._taints = dict(labels or {}), [dict(taint) for taint in taints]
         self._capacity = {"cpu": "64", "memory": "256Gi", "pods": "500", **(capacity or {})}
-        self._claims = dict(claims or {})
+        self._claims, self._image = dict(claims or {}), image
         self._pods: dict[str, _Running] = {}
         self._client = server.client()
         self._stopped = threading.Event()
@@ -108,6 +117,8 @@ class Node:
         for running in self._pods.values():
             _kill(running.process, signal.SIGKILL)
             running.process.wait()
+            if running.published is not None:
+                running.published.close()
         self._client.close()
 
     def evict(self, pod: str, namespace: str = "default", reason: str = "Evicted") -> None:
@@ -133,6 +144,21 @@ class Node:
         text = running.log.read_bytes().splitlines(keepends=True)
         return b"".join(text if lines is None else text[max(0, len(text) - lines) :])
 
+    def run_in(self, namespace: str, pod: str, words: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+        """Run a program beside what runs in a pod, as ``kubectl exec`` asks for it."""
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}"
+        found = self._client.get(path).raise_for_status().json()
+        container = found["spec"]["containers"][0]
+        return subprocess.run(
+            self._command(found, words),
+            env=self._environment(found, container),
+            cwd=None if self._image else container.get("workingDir"),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            start_new_session=True,
+            check=False,
+        )
+
     def _loop(self, turn: Any, seconds: float) -> None:
         while not self._stopped.wait(seconds):
             with contextlib.suppress(httpx.HTTPError, ConnectionError, json.JSONDecodeError):
@@ -152,6 +178,7 @@ class Node:
             "capacity": self._capacity,
             "allocatable": self._capacity,
             "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+            "declaredFeatures": ["ExtendWebSocketsToKubelet"],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self._logs.server_address[1]}},
             "conditions": [
                 {**_condition("Ready", "True", "KubeletReady", "up"), "lastHeartbeatTime": now},
@@ -214,6 +241,10 @@ class Node:
         code = running.process.poll()
         if code is not None:
             self._report_end(pod, running, code)
+        elif running.published is not None and running.ready != running.published.is_ready():
+            running.ready = not running.ready
+            started = {"running": {"startedAt": _stamp(running.started)}}
+            self._report(pod, "Running", started, running.ready, podIP=running.published.address)
 
     def _start(self, pod: Object, key: str) -> None:
         container = pod["spec"]["containers"][0]
@@ -225,9 +256,9 @@ class Node:
         deadline = pod["spec"].get("activeDeadlineSeconds")
         with log.open("wb") as output:
             process = subprocess.Popen(
-                self._command(container),
+                self._command(pod, [*(container.get("command") or []), *(container.get("args") or [])]),
                 env=self._environment(pod, container),
-                cwd=container.get("workingDir") or self._folder,
+                cwd=self._folder if self._image else container.get("workingDir") or self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -236,8 +267,12 @@ class Node:
             )
         self.started += 1
         until = time.monotonic() + deadline if deadline else float("inf")
-        self._pods[key] = _Running(process, log, datetime.now(UTC), until)
-        self._report(pod, "Running", {"running": {"startedAt": _now()}}, ready=True)
+        running = self._pods[key] = _Running(process, log, datetime.now(UTC), until)
+        if self._image and container.get("ports"):
+            running.published = Published.of(process.pid, container, pod["metadata"]["uid"])
+            running.ready = not container.get("readinessProbe")
+        address = {"podIP": running.published.address} if running.published else {}
+        self._report(pod, "Running", {"running": {"startedAt": _now()}}, ready=running.ready, **address)
 
     def _waits(self, pod: Object, container: Object) -> Object | None:
         if container["image"].startswith("missing"):
@@ -249,17 +284,63 @@ class Node:
             if claim is None:
                 continue
             place = self._claims.get(claim)
+            if place is not None and self._image:
+                continue
             if place is None or str(place / mount.get("subPath", "")).rstrip("/") != mount["mountPath"]:
                 return {"reason": "CreateContainerConfigError", "message": f"no volume {claim} lies there"}
         return None
 
-    def _command(self, container: Object) -> list[str]:
-        words: list[str] = [*(container.get("command") or []), *(container.get("args") or [])]
-        program, rest = words[0], words[1:]
-        return [sys.executable if program == "python" else program, *rest]
+    def _command(self, pod: Object, words: Sequence[str]) -> list[str]:
+        if self._image is None:
+            program, rest = words[0], words[1:]
+            return [sys.executable if program == "python" else program, *rest]
+        container, security = pod["spec"]["containers"][0], pod["spec"]["securityContext"]
+        directory = container.get("workingDir")
+        return self._image.command(words, self._mounts(pod, container), security["runAsUser"], directory)
+
+    def _mounts(self, pod: Object, container: Object) -> list[Mount]:
+        """The volumes of a container where it wants them; those that are made are made once a pod."""
+        own = self._folder / f"{pod['metadata']['uid']}.volumes"
+        sources = {volume["name"]: volume for volume in pod["spec"].get("volumes") or []}
+        mounts = []
+        for mount in container.get("volumeMounts") or []:
+            place = self._volume(pod, sources[mount["name"]], own / mount["name"])
+            read_only = mount.get("readOnly", False)
+            mounts.append(Mount(place / mount.get("subPath", ""), mount["mountPath"], read_only))
+        return mounts
+
+    def _volume(self, pod: Object, volume: Object, place: Path) -> Path:
+        if "persistentVolumeClaim" in volume:
+            return self._claims[volume["persistentVolumeClaim"]["claimName"]]
+        if not place.exists():
+            place.mkdir(parents=True)
+            place.chmod(0o777)
+            if "configMap" in volume:
+                self._write_config_map(pod, volume["configMap"]["name"], place)
+            if "projected" in volume:
+                self._write_account(pod, place)
+        return place
+
+    def _write_config_map(self, pod: Object, name: str, place: Path) -> None:
+        path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/configmaps/{name}"
+        for file, text in self._client.get(path).raise_for_status().json()["data"].items():
+            (place / file).write_text(text)
+
+    def _write_account(self, pod: Object, place: Path) -> None:
+        """Token, certificate and namespace of the pod's service account."""
+        namespace, account = pod["metadata"]["namespace"], pod["spec"]["serviceAccountName"]
+        (place / "namespace").write_text(namespace)
+        (place / "token").write_text(self._server.account_token(account, namespace))
+        (place / "ca.crt").write_bytes(self._server.certificate.read_bytes())
 
     def _environment(self, pod: Object, container: Object) -> dict[str, str]:
-        found = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+        found = {"PATH": self._image.path if self._image else os.environ["PATH"], "LANG": "C.UTF-8"}
+        if self._image:
+            server = {
+                "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+                "KUBERNETES_SERVICE_PORT": str(self._server.port),
+            }
+            found |= {**self._image.variables, **server}
         for source in container.get("envFrom") or []:
             found |= self._secret(pod, source["secretRef"]["name"])
         for one in container.get("env") or []:
@@ -301,6 +382,9 @@ class Node:
             self._forget(pod)
 
     def _forget(self, pod: Object) -> None:
+        running = self._pods.get(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}")
+        if running is not None and running.published is not None:
+            running.published.close()
         body = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod["metadata"]["uid"]}}
         self._client.request("DELETE", _path(pod), json=body)
 
@@ -335,8 +419,13 @@ def _log_server(server: KubernetesServer, node: Node) -> ThreadingHTTPServer:
     """What the API server asks for the logs of pods, as it would ask a kubelet."""
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_GET(self) -> None:
             asked = urlsplit(self.path)
+            if wanted := re.fullmatch(r"/exec/([^/]+)/([^/]+)/[^/]+", asked.path):
+                answer_exec(self, node.run_in(wanted[1], wanted[2], parse_qs(asked.query)["command"]))
+                return
             found = re.fullmatch(r"/containerLogs/([^/]+)/([^/]+)/[^/]+", asked.path)
             lines = parse_qs(asked.query).get("tailLines")
             text = node.log_of(found[1], found[2], int(lines[0]) if lines else None) if found else None

@@ -14,7 +14,7 @@ import signal
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -58,10 +58,11 @@ class KubernetesServer:
 
     Args:
         folder: Where it keeps what it has; exists.
+        controllers: Names of controllers beyond those that Jobs need.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, controllers: Sequence[str] = ()) -> None:
+        self.folder, self._controllers = folder, (*_CONTROLLERS, *controllers)
         self.port = free_port()
         self.token = secrets.token_hex(16)
         self._programs = programs()
@@ -97,7 +98,7 @@ class KubernetesServer:
         self._run(
             "kube-controller-manager",
             f"--kubeconfig={self.kubeconfig()}",
-            f"--controllers={','.join(_CONTROLLERS)}",
+            f"--controllers={','.join(self._controllers)}",
             f"--service-account-private-key-file={self.folder / 'accounts.key'}",
             f"--root-ca-file={self.certificate}",
             f"--cert-dir={self.folder / 'controllers'}",
@@ -261,9 +262,9 @@ def _die_with(parent: int) -> None:
 
 
 @contextmanager
-def running_kubernetes(folder: Path) -> Iterator[KubernetesServer]:
+def running_kubernetes(folder: Path, controllers: Sequence[str] = ()) -> Iterator[KubernetesServer]:
     """A server, for the length of a block."""
-    server = KubernetesServer(folder)
+    server = KubernetesServer(folder, controllers)
     try:
         server.start()
         yield server

@@ -36,17 +36,20 @@ def backfill(folder: Path, history: str) -> Path:
 
 
 @contextmanager
-def serving(data: Path, *arguments: str, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+def serving(
+    data: Path, *arguments: str, tls: ssl.SSLContext | None = None, settings: str = "global: {}\n"
+) -> Iterator[Server]:
     """Run a server over a database; its lock allows one at a time.
 
     Args:
         data: Folder of the database.
         arguments: More options of the program, such as ``--web.config.file=…``.
         tls: How it is reached, where that file asks for TLS.
+        settings: Its configuration file; paths in it begin where the database lies.
     """
     prometheus = require("prometheus", HINT)
     config = data.parent / "prometheus.yml"
-    config.write_text("global: {}\n")
+    config.write_text(settings)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
