@@ -11,7 +11,7 @@ LINKED := $(VENV)/linked.stamp
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lint test test-full kubernetes sweep soak chaos mutate demo gas-turbine bench clean FORCE
+.PHONY: help setup lint test test-full kubernetes sbom sweep soak chaos mutate demo gas-turbine bench clean FORCE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ lint: $(LINKED) ## Style, types and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p autoretrain
-	$(BIN)/mypy --explicit-package-bases $(wildcard tests examples benchmarks docs/*.py)
+	$(BIN)/mypy --explicit-package-bases $(wildcard tests examples benchmarks docs/*.py deploy/*.py)
 	$(BIN)/lint-imports
 
 test: lint ## All a developer needs before a commit: lint, tests, coverage of the domain
@@ -33,6 +33,11 @@ test-full: $(LINKED) ## What make test leaves out: long sweeps and replays
 
 kubernetes: ## Build etcd and Kubernetes for the tests with Go (some minutes, once)
 	@tests/kubernetes/build
+
+sbom: $(LINKED) ## Write build/sbom.cdx.json: all that the image holds, as CycloneDX (installs it, into build/sbom)
+	@$(BIN)/python -m venv --clear --without-pip build/sbom
+	@$(PIP) --python build/sbom install --no-compile -c constraints.txt '.[cluster]'
+	@deploy/make_sbom $(BIN)/cyclonedx-py build/sbom build/sbom.cdx.json
 
 sweep: $(LINKED) ## Kill a real cycle at every record and act, finish it, and print the table (some minutes)
 	$(BIN)/python tests/crash_sweep.py $(SWEEP)
