@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
+from cli_project import until
 from kubernetes_node import Node
-from kubernetes_server import KubernetesServer, running_kubernetes
+from kubernetes_server import KubernetesServer, programs, running_kubernetes
 
 from autoretrain.adapters.compute_kubernetes import PERMISSIONS, KubernetesCompute
 from autoretrain.adapters.kubernetes_client import Cluster
@@ -29,9 +32,11 @@ BASE = ROOT / "deploy" / "kubernetes"
 TEMPLATE = PodTemplate(image="autoretrain:test", namespace="autoretrain", user=65532)
 
 
-def objects() -> Iterator[dict[str, Any]]:
-    for name in yaml.safe_load((BASE / "kustomization.yaml").read_text())["resources"]:
-        yield from yaml.safe_load_all((BASE / name).read_text())
+def objects(folder: Path = BASE) -> Iterator[dict[str, Any]]:
+    """What ``kubectl apply -k`` sends."""
+    built = subprocess.run([programs() / "kubectl", "kustomize", folder], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    yield from yaml.safe_load_all(built.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +58,48 @@ def test_every_object_is_accepted_as_it_stands(cluster: KubernetesServer) -> Non
     for one in found:
         if one["kind"] != "Namespace":
             cluster.apply(one, dry_run=True)
+
+
+@pytest.fixture(scope="module")
+def with_operator(cluster: KubernetesServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An overlay with the component, and the Prometheus operator's own schemas in the cluster."""
+    schemas = [yaml.safe_load(file.read_text()) for file in (programs() / "schemas").glob("*.yaml")]
+    assert {one["spec"]["names"]["kind"] for one in schemas} == {"ServiceMonitor", "PrometheusRule"}
+    cluster.apply(*schemas)
+    for one in schemas:
+        until(lambda one=one: is_served(cluster, one))  # type: ignore[misc]
+    overlay = tmp_path_factory.mktemp("overlay")
+    base = os.path.relpath(BASE, overlay)
+    (overlay / "kustomization.yaml").write_text(f"resources: [{base}]\ncomponents: [{base}/monitoring]\n")
+    return overlay
+
+
+def is_served(cluster: KubernetesServer, schema: dict[str, Any]) -> bool:
+    group, names = schema["spec"]["group"], schema["spec"]["names"]
+    with cluster.client() as client:
+        return client.get(f"/apis/{group}/v1/{names['plural']}").status_code == 200
+
+
+def test_the_component_is_what_the_operator_knows(cluster: KubernetesServer, with_operator: Path) -> None:
+    found = {one["kind"]: one for one in objects(with_operator)}
+    assert found.keys() - {one["kind"] for one in objects()} == {"ServiceMonitor", "PrometheusRule"}
+    for kind in ("ServiceMonitor", "PrometheusRule"):
+        cluster.apply(found[kind], dry_run=True)
+    found["ServiceMonitor"]["spec"]["endpoints"][0]["intervall"] = "30s"
+    with pytest.raises(AssertionError, match="intervall"):
+        cluster.apply(found["ServiceMonitor"], dry_run=True)
+
+
+def test_the_monitor_finds_the_controllers_and_calls_them_one_job(with_operator: Path) -> None:
+    """The operator takes the Service's name for the job, unless ``jobLabel`` says otherwise."""
+    found = {one["kind"]: one for one in objects(with_operator)}
+    monitor, service = found["ServiceMonitor"]["spec"], found["Service"]
+    assert "jobLabel" not in monitor
+    assert service["metadata"]["name"] == "autoretrain"
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert found["ServiceMonitor"]["metadata"]["namespace"] == service["metadata"]["namespace"]
+    [endpoint], [port] = monitor["endpoints"], service["spec"]["ports"]
+    assert endpoint["port"] == port["name"]
 
 
 def test_the_settings_are_settings(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 import json
 import re
+import runpy
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from exported_metrics import exported
 from prometheus_server import HINT
 
@@ -74,6 +76,13 @@ def test_rules_and_dashboard_name_metrics_that_exist() -> None:
         found = set(named(file.read_text(encoding="utf-8")))
         assert found
         assert found <= set(exported()), file.name
+
+
+def test_the_operator_gets_the_same_rules() -> None:
+    written = runpy.run_path(str(ROOT / "deploy" / "make_prometheus_rule.py"))
+    text = written["TARGET"].read_text(encoding="utf-8")
+    assert text == written["rule"](), "run: python deploy/make_prometheus_rule.py"
+    assert yaml.safe_load(text)["spec"] == yaml.safe_load((RULES / "alerts.yaml").read_text(encoding="utf-8"))
 
 
 def test_the_page_lists_every_alert() -> None:
