@@ -163,8 +163,8 @@ class Settings(Section):
         """What has no price though a limit of cost counts it."""
         if self.adapters.compute != "kubernetes":
             fix = (
-                f"runs of {self.adapters.compute} have no price, so leave it out, or train on kubernetes with "
-                "a price for each of kubernetes.training.nodes"
+                f"runs of {self.adapters.compute} have no price, so leave it out, or train on kubernetes "
+                "with a price for each of kubernetes.training.nodes"
             )
             yield limit, fix
             return

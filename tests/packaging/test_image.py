@@ -103,13 +103,8 @@ def sbom(tmp_path_factory: pytest.TempPathFactory) -> str:
 def make_sbom(folder: Path) -> str:
     program = Path(sys.executable).with_name("cyclonedx-py")
     file = folder / "sbom.cdx.json"
-    command: list[str | Path] = [
-        ROOT / "deploy" / "make_sbom",
-        program,
-        sys.prefix,
-        file,
-        "--no-validate",
-    ]  # it takes long
+    command: list[str | Path] = [ROOT / "deploy" / "make_sbom", program]
+    command += [sys.prefix, file, "--no-validate"]  # it takes long
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
     return file.read_text(encoding="utf-8")
