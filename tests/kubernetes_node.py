@@ -41,6 +41,7 @@ Object = dict[str, Any]
 _POLL_SECONDS = 0.1
 _BEAT_SECONDS = 1.0
 _OTHERS_FIRST_SECONDS = 3.0
+_NOT_MEANT = "didn't match Pod's node affinity/selector"
 
 
 @dataclass
@@ -227,7 +228,8 @@ class Node:
             return
         if why:
             known = _find(pod["status"].get("conditions") or [], "PodScheduled")
-            if known is None or known.get("message") != why:
+            # Each node speaks for itself: one that was not meant leaves standing what another says.
+            if known is None or (known.get("message") != why and _NOT_MEANT not in why):
                 condition = _condition("PodScheduled", "False", "Unschedulable", why)
                 self._patch(f"{path}/status", {"status": {"conditions": [condition]}})
             return
@@ -245,7 +247,7 @@ class Node:
         terms = (_affinity(spec, "required") or {}).get("nodeSelectorTerms")
         selected = all(self._labels.get(name) == value for name, value in wanted.items())
         if not selected or (terms is not None and not any(map(self._fulfils, terms))):
-            return "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
+            return f"0/1 nodes are available: 1 node(s) {_NOT_MEANT}."
         for taint in self._taints:
             if not any(_tolerates(one, taint) for one in spec.get("tolerations") or []):
                 return f"0/1 nodes are available: 1 node(s) had untolerated taint {{{taint['key']}}}."
