@@ -180,7 +180,7 @@ def test_a_metric_that_falls_ends_in_a_promotion_by_jobs(
     spot, stays = nodes
 
     cli(fleet, "start", "boiler", "--reason", "the first one")
-    until(lambda: fleet.count("approval.awaited") == 1, seconds=60)
+    until(lambda: fleet.count("approval.awaited") == 1, seconds=120)
     assert "waits for approval" in cli(fleet, "show", "boiler")
     first = job_of(fleet)
     assert (spot.started, stays.started) == (1, 1)  # trained on the one, predicted on the other
@@ -194,12 +194,12 @@ def test_a_metric_that_falls_ends_in_a_promotion_by_jobs(
     (fleet.directory / "interrupted").touch()
     write_rows(fleet.directory / "rows.csv", by="valve")  # the world changes
     live.accuracy = 0.5
-    until(lambda: spot.started == 2, seconds=60)
+    until(lambda: spot.started == 2, seconds=120)
     pod = spot.newest_of()
-    until(lambda: spot.log_of("default", pod, None) == b"half way\n", seconds=60)
+    until(lambda: spot.log_of("default", pod, None) == b"half way\n", seconds=120)
     live.accuracy = 0.98  # before the next version serves: its own window begins with it
     spot.evict(pod)
-    until(lambda: fleet.count("promotion.done") == 2, seconds=60)
+    until(lambda: fleet.count("promotion.done") == 2, seconds=120)
 
     second = job_of(fleet)
     assert re.match(r"accuracy 0\.\d+ is below the threshold of 0\.92", second.reason)
