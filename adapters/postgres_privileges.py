@@ -17,7 +17,7 @@ PRIVILEGES: Mapping[str, tuple[str, ...]] = {
     "leases": ("SELECT", "UPDATE"),
     "controllers": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "agenda": ("SELECT", "INSERT", "UPDATE"),
-    "units": ("SELECT", "INSERT", "DELETE"),
+    "units": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "outbox": ("SELECT", "INSERT", "UPDATE"),
     "looks": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "looks_totals": ("SELECT", "INSERT", "UPDATE"),

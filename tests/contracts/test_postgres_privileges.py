@@ -62,13 +62,12 @@ def all_ways(ledger: PostgresLedger, looks: PostgresObservations) -> None:
     past = ledger.read("m")
     entries = sealed_entries("m", 1, after=past[-1] if past else None)
     told = notice(f"n{entries[0].seq}")
-    ledger.append(Append("m", entries, claim.epoch_of("m"), NOW, (told,), (UNIT,), owner="j"))
-    ledger.append(
-        Append("m", sealed_entries("m", 1, after=entries[0]), claim.epoch_of("m"), gives_back=True, owner="j")
-    )
-    ledger.used([UNIT])
     epoch = claim.epoch_of("m")
     assert epoch is not None
+    ledger.append(Append("m", entries, epoch, NOW, (told,), (UNIT,), owner="j"))
+    after = sealed_entries("m", 1, after=entries[0])
+    ledger.append(Append("m", after, epoch, settles=(UNIT,), gives_back=True, owner="j"))
+    ledger.used([UNIT])
     ledger.holds("m", epoch)
     ledger.set_next_look("m", entries[0].seq + 1, NOW + timedelta(hours=1), epoch)
     ledger.next_look("m")
