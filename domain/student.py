@@ -28,21 +28,6 @@ def upper_tail(t: float, df: float) -> float:
     return 0.5 * _incomplete_beta(df / (df + square), square / (df + square), df / 2, 0.5)
 
 
-def quantile(level: float, df: float) -> float:
-    """The value that a variable of Student's t stays below with probability ``level``.
-
-    Args:
-        level: Between 0 and 1, both excluded.
-        df: Degrees of freedom, above 0.
-
-    Raises:
-        ValueError: ``level`` is 0 or less, or 1 or more.
-    """
-    if not 0 < level < 1:
-        raise ValueError(f"a quantile needs a level between 0 and 1, not {level}")
-    return _upper_quantile(1 - level, df) if level > 0.5 else -_upper_quantile(level, df)
-
-
 def critical(alpha: float, df: float) -> float:
     """The value that a variable of Student's t is above with probability ``alpha``; exact for small ones.
 

@@ -2,7 +2,9 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 from services import ROOT
 
@@ -23,3 +25,13 @@ def copy_tree(folder: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
     return folder
+
+
+def wheel_members(tree: Path) -> list[str]:
+    """Build the wheel of a copy, and return the names of the files in it."""
+    out = tree / "out"
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(tree)]
+    built = subprocess.run(build, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    [wheel] = out.glob("*.whl")
+    return sorted(ZipFile(wheel).namelist())

@@ -10,12 +10,11 @@ import tomllib
 from collections.abc import Callable
 from importlib.metadata import distributions
 from pathlib import Path
-from zipfile import ZipFile
 
 import pytest
 import yaml
 
-from checkout import copy_tree
+from checkout import copy_tree, wheel_members
 from services import ROOT
 
 FILE = (ROOT / "deploy" / "Containerfile").read_text(encoding="utf-8")
@@ -35,23 +34,6 @@ def context(tree: Path) -> Path:
         elif path.is_dir() and not any(path.iterdir()):
             path.rmdir()
     return tree
-
-
-def wheel_members(tree: Path) -> list[str]:
-    build = [
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--outdir",
-        str(tree / "out"),
-        str(tree),
-    ]
-    built = subprocess.run(build, capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout + built.stderr
-    [wheel] = (tree / "out").glob("*.whl")
-    return sorted(ZipFile(wheel).namelist())
 
 
 def test_what_the_build_gets_makes_the_same_wheel_as_the_tree(tmp_path: Path) -> None:

@@ -1,14 +1,11 @@
 """What the wheel holds: the package, the seed's import path, and nothing else."""
 
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
-from zipfile import ZipFile
 
 import pytest
 
-from checkout import copy_tree
+from checkout import copy_tree, wheel_members
 from services import ROOT
 
 ROOMS = ("ports", "domain", "adapters", "entrypoints")
@@ -17,24 +14,7 @@ ROOMS = ("ports", "domain", "adapters", "entrypoints")
 @pytest.fixture(scope="module")
 def members(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Names of the files in a wheel that is built from a copy of the tree."""
-    tree = copy_tree(tmp_path_factory.mktemp("wheel") / "tree")
-    built = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "build",
-            "--wheel",
-            "--no-isolation",
-            "--outdir",
-            str(tree / "out"),
-            str(tree),
-        ],
-        capture_output=True,
-        text=True,
-    )
-    assert built.returncode == 0, built.stdout + built.stderr
-    [wheel] = (tree / "out").glob("*.whl")
-    return ZipFile(wheel).namelist()
+    return wheel_members(copy_tree(tmp_path_factory.mktemp("wheel") / "tree"))
 
 
 def test_only_the_package_and_the_seed_path_are_packed(members: list[str]) -> None:
