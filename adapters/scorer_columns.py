@@ -105,14 +105,14 @@ def read_label(snapshot: Snapshot) -> Column:
     return Column(values, label.dtype)
 
 
-def read_times(snapshot: Snapshot) -> npt.NDArray[np.int64]:
+def read_times(snapshot: Snapshot) -> npt.NDArray[np.int64] | None:
     """Read the times of a snapshot's rows.
 
     Args:
         snapshot: Rows in the order of time.
 
     Returns:
-        Microseconds since 1970, one a row.
+        Microseconds since 1970, one a row; ``None`` where the file has no column of times.
 
     Raises:
         Permanent: The file is gone, damaged or holds other rows.
@@ -122,7 +122,12 @@ def read_times(snapshot: Snapshot) -> npt.NDArray[np.int64]:
 
     what = f"the snapshot of {snapshot.model}"
     table = _Table(snapshot.uri, snapshot.sha256, snapshot.rows, what)
-    column = table.raw(snapshot.time).cast(pa.timestamp("us")).cast(pa.int64()).combine_chunks()
+    if snapshot.time not in table.names:
+        return None
+    times = table.raw(snapshot.time)
+    if not pa.types.is_timestamp(times.type) or times.null_count:
+        return None
+    column = times.cast(pa.timestamp("us")).cast(pa.int64()).combine_chunks()
     return cast("npt.NDArray[np.int64]", np.from_dlpack(column))
 
 

@@ -89,6 +89,8 @@ class SklearnScorer:
         if champion is None or task.compared is None:
             return scores
         rows = _rows(task, snapshot, labelled)
+        if rows is None:
+            return replace(scores, unpaired="the rows have no times, so nobody knows which are independent")
         scores = _with_difference(scores, task, sums, rows)
         segments = _segments(task, snapshot, labelled)
 
@@ -315,10 +317,13 @@ def _with_difference(scores: Scores, task: ScoringTask, sums: _SumsOf, rows: Row
     return replace(scores, paired=pair)
 
 
-def _rows(task: ScoringTask, snapshot: Snapshot, labelled: pa.Array) -> Rows:
+def _rows(task: ScoringTask, snapshot: Snapshot, labelled: pa.Array) -> Rows | None:
+    """What ties the labelled rows together; ``None`` where the rows have no times."""
+    times = read_times(snapshot)
+    if times is None:
+        return None
     mask = labelled.to_numpy(zero_copy_only=False)
-    groups = task.units.group
-    times = read_times(snapshot)[mask]
+    groups, times = task.units.group, times[mask]
     return Rows(
         count=len(times),
         times=times,

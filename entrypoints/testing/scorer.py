@@ -275,6 +275,18 @@ class FullScorerContract(ScorerContract):
         assert weighted["precision"] == pytest.approx((1 + 0.5 + 2) / 4)
         assert micro["f1"] == pytest.approx(0.75)
 
+    def test_rows_without_times_are_scored_and_not_compared(self) -> None:
+        labels, candidate, champion = self._ten_days()
+        for times in ({}, {"ts": ["some day"] * len(labels)}):
+            uri, sha256 = self._keep({**times, "x": [0.5] * len(labels), "y": labels})
+            task = replace(CLASSES, compared="accuracy")
+            given = self.make_predictions(candidate), self.make_predictions(champion)
+            scores = self.make_scorer().score(task, snapshot_of(labels, uri, sha256), *given)
+
+            assert scores.candidate["accuracy"] == pytest.approx(0.9)
+            assert scores.paired is None
+            assert "no times" in scores.unpaired
+
     def test_segments_are_compared_by_themselves(self) -> None:
         labels, candidate, champion = self._ten_days()
         sites = ["south" if hour % 5 == 1 else "north" for hour in range(240)]
