@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -246,7 +247,8 @@ def _between(job: RetrainingJob) -> Mapping[str, tuple[float, float]]:
         return {}
     metric, champion, scale = numbers["metric"], numbers["champion"], numbers["scale"]
     low, high = (_value_at(numbers[side], scale, champion, metric) for side in ("low", "high"))
-    return {metric: (min(low, high), max(low, high))}
+    end = 1.0 if DIRECTIONS.get(metric) == "up" else math.inf  # an interval knows no end of its measure
+    return {metric: (min(low, high, end), min(max(low, high), end))}
 
 
 def _value_at(effect: float, scale: Scale, champion: float, metric: str) -> float:
