@@ -24,6 +24,7 @@ _SPARE_SECONDS = 5.0  # what an answer may take beyond the time that its stateme
 _ATTEMPTS = 5
 _CAME_BETWEEN = ("40001", "40P01")  # undone as a whole, by no fault of ours: the same again
 _CREATED_MEANWHILE = ("23505", "42P06", "42P07", "42710", "42723")
+_NOT_KNOWN_YET = ("3F000", "42P01")  # created so lately that this session does not remember the name
 
 
 class Conflict(Exception):
@@ -229,13 +230,17 @@ class PostgresDatabase:
         return self.schema.newest
 
     def _bring_up(self, session: Session) -> int:
-        while True:
+        for _ in range(_ATTEMPTS - 1):
             try:
-                with session.transaction():
-                    return self.schema.bring_up(session)
+                return self._brought_up(session)
             except (psycopg.IntegrityError, psycopg.ProgrammingError) as error:
-                if error.sqlstate not in _CREATED_MEANWHILE or not self.schema.version(session):
+                if error.sqlstate not in (*_CREATED_MEANWHILE, *_NOT_KNOWN_YET):
                     raise
+        return self._brought_up(session)
+
+    def _brought_up(self, session: Session) -> int:
+        with session.transaction():
+            return self.schema.bring_up(session)
 
     # Errors
 

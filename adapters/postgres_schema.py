@@ -12,16 +12,21 @@ from .postgres_driver import Session, sql
 
 _OLDEST_SERVER = 130000  # PostgreSQL 13: gen_random_uuid() without an extension
 
+# Every answer is of one snapshot. What to_regclass() tells is of another: of the names that the session remembers,
+# which are a moment behind when somebody else has just created them.
 _LOOK = """
 SELECT current_setting('server_version_num')::integer,
     current_setting('server_encoding'),
-    to_regclass({version_table}) IS NOT NULL,
-    EXISTS (
-        SELECT FROM pg_catalog.pg_class AS things
+    'schema_version' = ANY (tables.names),
+    cardinality(tables.names) > 0,
+    EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = {name})
+FROM (
+    SELECT ARRAY (
+        SELECT things.relname::text FROM pg_catalog.pg_class AS things
         JOIN pg_catalog.pg_namespace AS spaces ON spaces.oid = things.relnamespace
         WHERE spaces.nspname = {name}
-    ),
-    EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = {name})
+    ) AS names
+) AS tables
 """
 
 
@@ -114,8 +119,7 @@ class PostgresSchema:
         session.execute(search_path(self.name))
 
     def _look(self, session: Session) -> tuple[int, str, bool, bool, bool]:
-        table = sql.Identifier(self.name, "schema_version").as_string(session)
-        query = sql.SQL(_LOOK).format(name=sql.Literal(self.name), version_table=sql.Literal(table))
+        query = sql.SQL(_LOOK).format(name=sql.Literal(self.name))
         server, encoding, ours, occupied, there = session.all_rows(query.as_bytes(session), None)[0][0]
         return server, encoding, ours, occupied, there
 
