@@ -606,6 +606,15 @@ class TestTables:
         assert sorted(created) == [(0, 3), (3, 3), (3, 3), (3, 3)]
         assert sorted(upgraded) == [(3, 4), (4, 4), (4, 4), (4, 4)]
 
+    def test_what_there_is_is_told_by_one_snapshot(self, postgres: Postgres, schema: str) -> None:
+        """Else a connection that opens while another creates the tables takes them for somebody else's."""
+        tables = PostgresSchema(schema)
+        with closing(Session.open(parameters_of(postgres.dsn()), None)) as session, session.transaction():
+            session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            assert tables.version(session) == 0
+            self._first(postgres, schema).upgrade()
+            assert tables.version(session) == 0
+
     def test_an_upgrade_that_fails_changes_nothing(self, postgres: Postgres, schema: str) -> None:
         self._first(postgres, schema).upgrade()
         broken = self._newer(postgres, schema, "ALTER TABLE entries ADD COLUMN added text; SELECT 1 / 0")
