@@ -1,6 +1,6 @@
 """Mutation testing of the rooms that everything rests on: which small change of the code does no test notice?
 
-make mutate                        the fold, the gate, the state table and the hash chain (some minutes)
+make mutate                        every room (some minutes)
 make mutate MUTATE="gate --jobs 1" one room
 
 Every mutant runs in a process of its own, forked from one that has imported the libraries. It stops at the
@@ -35,6 +35,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "table": ("jobs", "jobs state"),
     "chain": ("sealing", "sealing validation anchors"),
     "gate": ("judgement promotion validation", "promotion validation judgement"),
+    "claims": ("claims spending guardrails student", "claims spending guardrails student judgement"),
     "fold": (
         "fold state steadiness codec",
         "state validation looks lifecycle rollback idle side_by_side requests",

@@ -1,4 +1,4 @@
-"""Tests that share a server stay with one worker: a pytest that xdist does not know lets them run anywhere."""
+"""Tests of one server stay with one worker: a pytest that xdist does not know lets them run anywhere."""
 
 import subprocess
 import sys
