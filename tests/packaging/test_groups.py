@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-TESTS = '''
+TESTS = """
 import os, pytest
 
 @pytest.mark.xdist_group("server")
@@ -12,7 +12,7 @@ import os, pytest
 def test_with_the_server(number):
     with open("workers", "a") as file:
         print(os.environ["PYTEST_XDIST_WORKER"], file=file)
-'''
+"""
 
 
 def test_a_group_runs_in_one_worker(tmp_path: Path) -> None:
