@@ -26,6 +26,7 @@ from ..ports.telemetry import TickReport
 from ..ports.values import Pending, TimeWindow
 from .memory_ledger import MemoryLedger, MemoryObservations
 from .memory_registry import MemoryRegistry, Model
+from .memory_router import MemoryRouter
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -277,6 +278,7 @@ __all__ = [
     "MemoryObservations",
     "MemoryPredictor",
     "MemoryRegistry",
+    "MemoryRouter",
     "MemoryTelemetry",
     "Model",
     "Row",

@@ -168,3 +168,24 @@ class ChampionMoved(Permanent):
         self.model = model
         self.expected = expected
         self.found = found
+
+
+class SplitMoved(Permanent):
+    """The traffic of a model is not shared as expected, so nothing was changed.
+
+    Args:
+        model: Name of the model.
+        expected: In words, what was expected to be in force.
+        found: In words, what is.
+    """
+
+    def __init__(self, model: str, expected: object, found: object) -> None:
+        self.model = model
+        self.expected = _in_words(expected)
+        self.found = _in_words(found)
+        wanted = f"in force is {self.found}, not {self.expected}"
+        super().__init__(f"{model}: {wanted}; nothing was changed")
+
+
+def _in_words(split: object) -> str:
+    return "no split" if split is None else str(split)

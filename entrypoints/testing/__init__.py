@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .outbox import OutboxContract as OutboxContract
     from .predictor import PredictorContract as PredictorContract
     from .registry import ModelRegistryContract as ModelRegistryContract
+    from .router import TrafficRouterContract as TrafficRouterContract
     from .scorer import FullScorerContract as FullScorerContract
     from .scorer import ScorerContract as ScorerContract
     from .simulated_world import Training as Training
@@ -66,6 +67,7 @@ _HOMES = {
     "OutboxContract": "outbox",
     "PredictorContract": "predictor",
     "ModelRegistryContract": "registry",
+    "TrafficRouterContract": "router",
     "ScorerContract": "scorer",
     "FullScorerContract": "scorer",
     "TelemetryContract": "telemetry",
