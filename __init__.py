@@ -6,6 +6,7 @@ Names are loaded when they are first used, so that ``import autoretrain`` costs 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autoretrain.adapters.request_router import RequestRouter as RequestRouter
     from autoretrain.domain.config import TriggerConfig as TriggerConfig
     from autoretrain.domain.jobs import JobStatus as JobStatus
     from autoretrain.domain.jobs import RetrainingJob as RetrainingJob
@@ -38,6 +39,7 @@ _HOMES = {
     "DataDriftTrigger": ("entrypoints.triggers", "DataDriftTrigger"),
     "ScheduledTrigger": ("entrypoints.triggers", "ScheduledTrigger"),
     "ManualTrigger": ("entrypoints.triggers", "ManualTrigger"),
+    "RequestRouter": ("adapters.request_router", "RequestRouter"),
     "training_job": ("entrypoints.training", "training_job"),
 }
 

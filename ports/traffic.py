@@ -108,3 +108,12 @@ class TrafficRouter(Protocol):
             Permanent: It refuses; the split before is still in force.
         """
         ...
+
+    def reset(self, model: str) -> None:
+        """Send all requests of a model to the champion, whatever is in force: a person's way out.
+
+        Raises:
+            Temporary: The router cannot be reached; it may or may not have been changed.
+            Permanent: It refuses, or is not set up for this model.
+        """
+        ...

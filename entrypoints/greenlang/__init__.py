@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from autoretrain import JobStatus as JobStatus
     from autoretrain import ManualTrigger as ManualTrigger
     from autoretrain import PerformanceDegradationTrigger as PerformanceDegradationTrigger
+    from autoretrain import RequestRouter as RequestRouter
     from autoretrain import RetariningJob as RetariningJob
     from autoretrain import RetrainingJob as RetrainingJob
     from autoretrain import RetrainingTrigger as RetrainingTrigger

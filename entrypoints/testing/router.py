@@ -134,6 +134,19 @@ class TrafficRouterContract:
             router.clear("boiler", FIRST)
         assert _seen(router, "boiler") not in (FIRST, SECOND, None)
 
+    def test_a_person_can_end_whatever_is_in_force(self, router: TrafficRouter, tmp_path: Path) -> None:
+        router.reset("boiler")
+        router.apply(FIRST, None)
+        router.reset("boiler")
+        assert router.in_force("boiler") is None
+        router.apply(FIRST, None)
+        self.meddle(tmp_path, "boiler")
+        router.reset("boiler")
+
+        assert router.in_force("boiler") is None
+        router.apply(SECOND, None)
+        assert router.in_force("boiler") == SECOND
+
     def test_one_that_is_away_says_so(self, tmp_path: Path) -> None:
         router = self.unreachable(tmp_path)
 
@@ -143,6 +156,8 @@ class TrafficRouterContract:
             router.apply(FIRST, None)
         with pytest.raises(Temporary):
             router.clear("boiler", FIRST)
+        with pytest.raises(Temporary):
+            router.reset("boiler")
 
 
 def _seen(router: TrafficRouter, model: str) -> Split | str | None:
