@@ -74,9 +74,10 @@ def test_any_name_is_one_file_of_the_folder(router: HashRouter, tmp_path: Path, 
 def test_a_file_that_is_no_split_is_told_of_and_left(router: HashRouter, text: str) -> None:
     path = router.path("boiler")
     path.write_text(text)
-    for call in (lambda: router.in_force("boiler"), lambda: router.apply(FIRST, None)):
-        with pytest.raises(SplitMoved, match="as somebody left it"):
-            call()
+    with pytest.raises(SplitMoved, match="as somebody left it"):
+        router.in_force("boiler")
+    with pytest.raises(SplitMoved, match="as somebody left it"):
+        router.apply(FIRST, None)
     assert path.read_text() == text
     assert RequestRouter(path).version_for("anybody") == Route()
 
@@ -213,7 +214,7 @@ def test_a_reader_never_sees_half_a_file(router: HashRouter, caplog: pytest.LogC
     reader = threading.Thread(target=read)
     reader.start()
     before = FIRST
-    for step in range(200):
+    for step in range(50):
         split = replace(FIRST, weight=step % 2)
         router.apply(split, before)
         before = split
