@@ -1,4 +1,4 @@
-"""The few calls of the Kubernetes API that runs need, in plain JSON, with our errors.
+"""The few calls of the Kubernetes API that runs and routes need, in plain JSON, with our errors.
 
 The generated models of the library are left alone: they refuse what a newer cluster sends, and cost more than
 the rest of a call.
@@ -146,6 +146,34 @@ class KubernetesClient:
         finally:
             response.response.close()
 
+    def http_route(self, namespace: str, name: str) -> Object:
+        """Read an HTTPRoute of the Gateway API.
+
+        Raises:
+            Permanent: There is none of this name, or the cluster has no Gateway API.
+        """
+        found = self._call("GET", _http_route(namespace, name))
+        assert found is not None  # noqa: S101  (only asked for with absent=True)
+        return found
+
+    def change_http_route(self, namespace: str, name: str, patch: Object) -> None:
+        """Merge a patch into an HTTPRoute.
+
+        Args:
+            namespace: Where it is.
+            name: Its name.
+            patch: What to change. With ``metadata.resourceVersion`` it is only applied to that version.
+
+        Raises:
+            Temporary: The route is another version by now, or the server cannot be reached.
+            Permanent: It is gone, or the patch is refused.
+        """
+        self._call("PATCH", _http_route(namespace, name), body=patch)
+
+    def has_service(self, namespace: str, name: str) -> bool:
+        """Whether there is a Service of this name."""
+        return self._call("GET", f"/api/v1/namespaces/{namespace}/services/{name}", absent=True) is not None
+
     def may(self, namespace: str, verb: str, group: str, resource: str, part: str = "") -> bool:
         """Ask whether we may do something in a namespace."""
         attributes = {
@@ -251,6 +279,10 @@ class _NotPermitted(Temporary):
 
 def _jobs(namespace: str) -> str:
     return f"/apis/batch/v1/namespaces/{namespace}/jobs"
+
+
+def _http_route(namespace: str, name: str) -> str:
+    return f"/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes/{name}"
 
 
 def _connected(cluster: Cluster) -> Any:
