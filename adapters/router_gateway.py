@@ -73,14 +73,21 @@ class GatewayRouter:
         """Send all requests of a model to the champion, whatever is in force and whoever put it there."""
         self._write(model, self._route(model), None)
 
-    def missing(self, model: str) -> list[str]:
-        """Permissions that are missing for a model, as ``verb resource``."""
-        namespace = self._of(model).namespace
-        return [
+    def examine(self, model: str) -> None:
+        """See whether everything that a split takes is permitted.
+
+        Raises:
+            Temporary: The cluster cannot be reached.
+            Permanent: Something is not permitted; each is named.
+        """
+        places = self._of(model)
+        missing = [
             f"{verb} {resource}"
             for verb, group, resource in PERMISSIONS
-            if not self._client.may(namespace, verb, group, resource)
+            if not self._client.may(places.namespace, verb, group, resource)
         ]
+        if missing:
+            raise Permanent(f"not permitted in the namespace {places.namespace}: {', '.join(missing)}")
 
     @cached_property
     def _client(self) -> KubernetesClient:

@@ -58,6 +58,18 @@ class HashRouter:
                 raise SplitMoved(model, expected, found)
             replace_text(self.path(model), None)
 
+    def examine(self, model: str) -> None:
+        """See whether the files can be written.
+
+        Raises:
+            Temporary: They cannot be written now.
+            Permanent: They may not be written.
+        """
+        with one_at_a_time(self._folder):
+            probe = self._folder / f".{self.path(model).name}.probe"
+            replace_text(probe, "")
+            replace_text(probe, None)
+
     def reset(self, model: str) -> None:
         """Send all requests of a model to the champion, whatever is in force."""
         with one_at_a_time(self._folder):

@@ -46,6 +46,7 @@ from autoretrain.entrypoints.settings_sections import (
     TargetSettings,
     TelemetrySettings,
 )
+from autoretrain.entrypoints.settings_traffic import TrafficModelSettings, TrafficSettings
 
 PAGE = Path(__file__).resolve().parent / "settings.md"
 
@@ -81,6 +82,8 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         AuditSettings,
         LoggingSettings,
         TelemetrySettings,
+        TrafficSettings,
+        TrafficModelSettings,
         Secrets,
     )
 }

@@ -28,6 +28,7 @@ from ..ports.metrics import MetricSource
 from ..ports.predictor import Predictor
 from ..ports.scorer import Scorer
 from .prometheus import prometheus_access
+from .routers import build_router
 from .settings import Secrets, Settings, secret_variables
 from .targets import default_notifier
 
@@ -71,11 +72,9 @@ def _compute(settings: Settings) -> Any:
 
 def _kubernetes(settings: Settings) -> Any:
     from ..adapters.compute_kubernetes import KubernetesCompute
-    from ..adapters.kubernetes_client import Cluster
     from ..adapters.kubernetes_manifest import PodTemplate
 
     kubernetes = settings.kubernetes
-    file = settings.located(kubernetes.kubeconfig) if kubernetes.kubeconfig else None
     variables = connection_of(settings).variables if settings.storage.url else {}
 
     def training_pods(model: str) -> PodTemplate:
@@ -84,7 +83,7 @@ def _kubernetes(settings: Settings) -> Any:
         return replace(template, environment={**variables, **template.environment})
 
     return KubernetesCompute(
-        Cluster(file, kubernetes.context, kubernetes.timeout_seconds),
+        kubernetes.cluster(settings.located),
         training_pods,
         kubernetes.prediction_pods(),
         namespaces=kubernetes.namespaces(),
@@ -292,6 +291,7 @@ class Container(containers.DeclarativeContainer):
     )
     notifier = providers.Singleton(default_notifier, settings, secrets)
     telemetry = providers.Singleton(_telemetry)
+    router = providers.Singleton(build_router, settings)
     anchors = providers.Selector(
         providers.Callable(lambda settings: settings.audit.keeper, settings),
         none=providers.Object(None),

@@ -41,6 +41,7 @@ from .settings_sections import (
     StorageSettings,
     TelemetrySettings,
 )
+from .settings_traffic import TrafficSettings
 from .stores import Store, store_of
 
 
@@ -65,6 +66,7 @@ class Settings(Section):
         audit: Signed anchors of the ledger.
         logging: The log.
         telemetry: Where metrics are left that nobody can scrape.
+        traffic: Who shares requests between champion and candidate.
         models: The fleet, by name.
     """
 
@@ -85,6 +87,7 @@ class Settings(Section):
     audit: AuditSettings = Field(default_factory=AuditSettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
+    traffic: TrafficSettings = Field(default_factory=TrafficSettings)
     models: dict[str, ModelSettings] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -98,6 +101,7 @@ class Settings(Section):
             self._prices,
             self._routes,
             self._anchors_elsewhere,
+            self._traffic,
         )
         if flaws := [flaw for rule in rules for flaw in rule()]:
             raise Flaws(flaws)
@@ -208,6 +212,11 @@ class Settings(Section):
         database = sqlite_file(self.tracking_uri)
         if self.audit.keeper == "mlflow" and database and self.is_beside_ledger(self.located(str(database))):
             yield "audit.keeper", "needs a server elsewhere, so set mlflow.tracking_uri"
+
+    def _traffic(self) -> Iterator[tuple[str, str]]:
+        for name in self.traffic.models:
+            if name not in self.models:
+                yield f"traffic.models.{name}", "there is no such model"
 
     def located(self, path: str) -> Path:
         """A path of the settings, from the directory of the file or from the user's home (``~``)."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from ..adapters.kubernetes_client import Cluster
 from ..adapters.kubernetes_manifest import Nodes, PodTemplate, Volume
 from ..ports.errors import Flaws
 from .settings_sections import Section
@@ -209,6 +212,11 @@ class KubernetesSettings(Section):
     training: PodSettings = Field(default_factory=PodSettings)
     prediction: PodSettings = Field(default_factory=PodSettings)
     models: dict[str, PodSettings] = Field(default_factory=dict)
+
+    def cluster(self, located: Callable[[str], Path]) -> Cluster:
+        """Which cluster it is; ``located`` says where a path of the settings lies."""
+        file = located(self.kubeconfig) if self.kubeconfig else None
+        return Cluster(file, self.context, self.timeout_seconds)
 
     def training_pods(self, model: str) -> PodTemplate:
         """How a training of a model is turned into a pod."""

@@ -38,6 +38,7 @@ _HOMES = {
     "cancel": "jobs",
     "rollback": "champions",
     "override": "champions",
+    "traffic": "traffic",
     "notices": "notices",
     "audit": "audit",
     "db": "db",

@@ -8,7 +8,7 @@ from pathlib import Path
 from ...ports.errors import ConfigurationError
 from ..pipeline import AutoRetrainPipeline
 from ..settings import load_settings
-from . import installation, ledger, metrics, models, notices, registry, storage
+from . import installation, ledger, metrics, models, notices, registry, storage, traffic
 from .finding import Check, Finding, Unusable, ok, run
 
 __all__ = ["Finding", "examine"]
@@ -25,6 +25,7 @@ _CHECKS: dict[str, Check] = {
     "compute": models.compute,
     "training": models.training,
     "predictions": models.sandbox,
+    "traffic": traffic.traffic,
     "controller": ledger.controller,
 }
 _IN_THE_LEDGER = ("anchors", "notices", "controller")

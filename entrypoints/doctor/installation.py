@@ -46,7 +46,8 @@ def libraries(settings: Settings) -> Iterator[Finding]:
     needed += [("slack_sdk", "slack")] if "slack" in kinds else []
     needed += [("apprise", "apprise")] if "apprise" in kinds else []
     needed += [("psycopg", "postgres")] if settings.ledger.store == "postgres" else []
-    needed += [("kubernetes", "kubernetes")] if settings.adapters.compute == "kubernetes" else []
+    in_cluster = settings.adapters.compute == "kubernetes" or settings.traffic.router == "gateway"
+    needed += [("kubernetes", "kubernetes")] if in_cluster else []
     needed = list(dict(needed).items())  # one library may serve several
     missing = [(library, extra) for library, extra in needed if find_spec(library) is None]
     for library, extra in missing:

@@ -299,5 +299,6 @@ def test_without_permission_it_is_temporary_and_the_missing_ones_are_named(
     router = route.router(token=cluster.account_token("default"))
     with pytest.raises(Temporary, match="forbidden"):
         router.in_force("boiler")
-    assert router.missing("boiler") == ["get httproutes", "patch httproutes", "get services"]
-    assert route.router().missing("boiler") == []
+    with pytest.raises(Permanent, match=r"default: get httproutes, patch httproutes, get services$"):
+        router.examine("boiler")
+    route.router().examine("boiler")
