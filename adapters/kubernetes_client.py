@@ -174,14 +174,17 @@ class KubernetesClient:
         """Whether there is a Service of this name."""
         return self._call("GET", f"/api/v1/namespaces/{namespace}/services/{name}", absent=True) is not None
 
-    def may(self, namespace: str, verb: str, group: str, resource: str, part: str = "") -> bool:
-        """Ask whether we may do something in a namespace."""
+    def may(
+        self, namespace: str, verb: str, group: str, resource: str, part: str = "", name: str = ""
+    ) -> bool:
+        """Ask whether we may do something in a namespace: with one object by its name, or with any."""
         attributes = {
             "namespace": namespace,
             "verb": verb,
             "group": group,
             "resource": resource,
             "subresource": part,
+            "name": name,
         }
         review = {
             "apiVersion": "authorization.k8s.io/v1",

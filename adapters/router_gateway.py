@@ -84,7 +84,9 @@ class GatewayRouter:
         missing = [
             f"{verb} {resource}"
             for verb, group, resource in PERMISSIONS
-            if not self._client.may(places.namespace, verb, group, resource)
+            if not self._client.may(
+                places.namespace, verb, group, resource, name=places.route if resource == "httproutes" else ""
+            )
         ]
         if missing:
             raise Permanent(f"not permitted in the namespace {places.namespace}: {', '.join(missing)}")

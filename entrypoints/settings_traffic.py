@@ -48,7 +48,7 @@ class TrafficModelSettings(Section):
         """What a router cannot use, by field."""
         pattern, kind = (PLACE, "an upstream of nginx") if router == "nginx" else (SERVICE, "a Service")
         if not re.fullmatch(pattern, self.champion):
-            yield "champion", f"{self.champion!r} is not the name of {kind}; it serves the alias, not a version"
+            yield "champion", f"{self.champion!r} is not the name of {kind}; it is the same for all versions"
         if not re.fullmatch(pattern, self.candidate.replace("{version}", "1")):
             yield "candidate", f"{self.candidate!r} is not the name of {kind}, in which {{version}} may stand"
         if self.candidate == self.champion:

@@ -26,12 +26,12 @@ error_log {folder}/error.log;
 events {{ worker_connections 256; }}
 http {{
     access_log off;
-    log_format arms '$request_uri $autoretrain_boiler_arm';
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
+    log_format arms '$request_uri $autoretrain_boiler_arm';
     include {folder}/splits/*.conf;
     upstream boiler {{ server 127.0.0.1:{champion}; }}
     upstream boiler-4 {{ server 127.0.0.1:{candidate}; }}

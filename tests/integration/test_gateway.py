@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count
@@ -17,10 +19,12 @@ from kubernetes_server import KubernetesServer, programs, running_kubernetes
 from autoretrain.adapters.gateway_route import GatewayPlaces
 from autoretrain.adapters.kubernetes_client import Cluster
 from autoretrain.adapters.kubernetes_manifest import OWNER
-from autoretrain.adapters.router_gateway import SPLIT, GatewayRouter
+from autoretrain.adapters.router_gateway import PERMISSIONS, SPLIT, GatewayRouter
 from autoretrain.entrypoints.testing.router import FIRST, SECOND, SHADOW, TrafficRouterContract
 from autoretrain.ports.errors import Permanent, SplitMoved, Temporary
 from autoretrain.ports.traffic import TrafficRouter
+
+from services import ROOT
 
 pytestmark = [pytest.mark.service, pytest.mark.xdist_group("kubernetes")]
 
@@ -291,6 +295,54 @@ def test_what_changed_between_looking_and_writing_is_not_written_over(
     router.apply(FIRST, None)
     assert route.shares() == {"boiler": 9500, "boiler-4": 500}
     assert route.read()["metadata"]["labels"]["team"] == "cold"
+
+
+def of_deploy(route: Route) -> Iterator[dict[str, Any]]:
+    """The role of the component, by an overlay for one route."""
+    for one in yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "traffic" / "role.yaml").read_text()):
+        one["metadata"]["namespace"] = "default"
+        for rule in one.get("rules", ()):
+            if "resourceNames" in rule:
+                assert rule["resourceNames"] == ["boiler"]
+                rule["resourceNames"] = [route.name]
+        yield one
+
+
+def test_the_role_that_comes_with_us_is_enough_and_no_more(cluster: KubernetesServer, route: Route) -> None:
+    role, binding = of_deploy(route)
+    given = {
+        (verb, rule["apiGroups"][0], rule["resources"][0]) for rule in role["rules"] for verb in rule["verbs"]
+    }
+    assert given == set(PERMISSIONS)
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "autoretrain"}}
+    account = {"name": "autoretrain", "namespace": "autoretrain"}
+    cluster.apply(space, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account}, role, binding)
+    token = cluster.account_token(**account)
+    router = route.router(token=token)
+    until(lambda: cluster_allows(router))
+    router.apply(FIRST, None)
+    router.clear("boiler", FIRST)
+    with pytest.raises(Temporary, match="forbidden"):
+        Route(cluster, "boiler").router(token=token).in_force("boiler")
+
+
+def cluster_allows(router: GatewayRouter) -> bool:
+    """Whether the server has heard of the role, which it does through a watch."""
+    try:
+        router.examine("boiler")
+    except Permanent:
+        return False
+    return True
+
+
+def test_the_component_can_be_put_into_an_overlay(tmp_path: Path) -> None:
+    base = os.path.relpath(ROOT / "deploy" / "kubernetes", tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(f"resources: [{base}]\ncomponents: [{base}/traffic]\n")
+    command = [str(programs() / "kubectl"), "kustomize", str(tmp_path)]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    names = [(one["kind"], one["metadata"]["name"]) for one in yaml.safe_load_all(built.stdout)]
+    assert {("Role", "autoretrain-traffic"), ("RoleBinding", "autoretrain-traffic")} <= set(names)
 
 
 def test_without_permission_it_is_temporary_and_the_missing_ones_are_named(
