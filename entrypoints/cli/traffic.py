@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def traffic() -> None:
-    """Look at how requests are shared, and send them back to the champion."""
+    """Look at how requests are shared, and undo it."""
 
 
 @traffic.command("show")
