@@ -21,6 +21,7 @@ from ...ports.ledger import Entry
 from ...ports.metrics import MetricQuery, MetricWindow
 from ...ports.registry import ModelVersion
 from ...ports.scorer import Scores
+from ...ports.traffic import Split
 from ...ports.values import TimeWindow
 
 _FIRST = datetime(2020, 1, 1, tzinfo=UTC)
@@ -59,6 +60,16 @@ def versions(model: str = "m") -> st.SearchStrategy[ModelVersion]:
         job_id=st.none() | st.uuids().map(str),
         trained_on=st.none() | windows(),
         data_sha256=st.none() | digests(),
+    )
+
+
+@st.composite
+def splits(draw: st.DrawFn, model: str = "m") -> Split:
+    """Splits of one model, at any weight, under salts of any text."""
+    champion, candidate = draw(st.lists(st.integers(1, 999), min_size=2, max_size=2, unique=True))
+    weight = draw(st.integers(0, 10_000)) / 10_000
+    return Split(
+        model, str(champion), str(candidate), weight, draw(st.booleans()), draw(st.text(max_size=20))
     )
 
 
