@@ -162,7 +162,9 @@ def _validated(data: Mapping[str, Any]) -> _Story:
 
 
 def _awaited(data: Mapping[str, Any]) -> _Story:
-    return f"Waits for a person until {_minute(data['until'])}", [data["reason"]]
+    needed = data.get("approvals", 1)  # older releases knew no more
+    whom = "a person" if needed == 1 else f"{needed} different people"
+    return f"Waits for {whom} until {_minute(data['until'])}", [data["reason"]]
 
 
 def _approved(data: Mapping[str, Any]) -> _Story:

@@ -43,7 +43,7 @@ from typing import Any
 from ..ports.errors import Permanent
 from ..ports.ledger import ENTRY_VERSION, Entry
 from .codec import decision_of, snapshot_of, time_of, validation_of, version_of, window_of
-from .jobs import Approval, JobStatus, RetrainingJob
+from .jobs import Approval, JobStatus, RetrainingJob, together
 from .promotion import improvement, is_tested
 from .sealing import Head, load
 from .state import Champion, Misses, ModelState, Rollback, StartRequest
@@ -188,8 +188,11 @@ def _start(state: ModelState, line: _Line) -> ModelState:
 
 def _approved(state: ModelState, line: _Line) -> ModelState:
     data = line.data
+    job = state.jobs[data["job_id"]]
     approval = Approval(True, line.actor, data["reason"], data["min_improvement"], data["override"])
-    return _with_job(state, line, approval=approval)
+    approvals = (*job.approvals, approval)
+    enough = len(approvals) >= job.approvals_needed
+    return _with_job(state, line, approvals=approvals, approval=together(approvals) if enough else None)
 
 
 def _rejected(state: ModelState, line: _Line) -> ModelState:
@@ -284,7 +287,9 @@ def _validated(state: ModelState, line: _Line) -> ModelState:
 
 
 def _awaited(state: ModelState, line: _Line) -> ModelState:
-    return _with_job(state, line, awaiting_until=time_of(line.data["until"]))
+    needed = line.data.get("approvals", 1)  # older releases knew no more
+    until = time_of(line.data["until"])
+    return _with_job(state, line, awaiting_since=line.at, awaiting_until=until, approvals_needed=needed)
 
 
 def _decided(state: ModelState, line: _Line) -> ModelState:

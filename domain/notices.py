@@ -75,6 +75,16 @@ def _awaited(state: ModelState, data: Mapping[str, Any]) -> _Told:
     return "needs_approval", "warning", f"{state.model} waits for your approval", body
 
 
+def _approved(state: ModelState, data: Mapping[str, Any]) -> _Told | None:
+    """One of several people has approved: the next one is asked."""
+    job = state.jobs[data["job_id"]]
+    missing = job.approvals_needed - len(job.approvals) - 1
+    if missing < 1:
+        return None
+    body = f"{job.approvals_needed} different people must approve, {missing} more"
+    return "needs_approval", "warning", f"{state.model} waits for another person's approval", body
+
+
 def _rolled_back(state: ModelState, data: Mapping[str, Any]) -> _Told:
     serving = data["target"]["version"]
     body = f"version {data['withdrawn']} withdrawn, {serving} serves ({data['who']}: {data['why']})"
@@ -100,6 +110,7 @@ _TELLERS: Mapping[str, Callable[[ModelState, Mapping[str, Any]], _Told | None]] 
     "job.closed": _closed,
     "promotion.done": _deployed,
     "approval.awaited": _awaited,
+    "request.approve": _approved,
     "rollback.done": _rolled_back,
     "rollback.failed": _rollback_failed,
     "champion.conflict": _conflict,

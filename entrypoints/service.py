@@ -218,7 +218,7 @@ def is_at_rest(state: ModelState) -> bool:
     """Whether nothing of a model moves before its next regular look, or a person's act."""
     phase, job = phase_of(state), state.open_job
     if job is not None:
-        return phase is Phase.APPROVAL and job.approval is None and job.cancelled_by is None
+        return phase is Phase.APPROVAL and job.waits_for_person and state.start is None
     return phase is Phase.IDLE and state.start is None and not state.adopt
 
 
