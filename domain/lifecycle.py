@@ -9,6 +9,7 @@ from ..ports.compute import RunState
 from ..ports.registry import ModelVersion
 from ..ports.scorer import DIRECTIONS
 from ..ports.values import Pending
+from .floor_alarm import floor_alarm, measured_on_holdout
 from .idle import champion_label, conflict_with, settle_champion
 from .jobs import JobStatus, RetrainingJob
 from .judgement import judge, judge_approval, needs_person
@@ -107,6 +108,7 @@ def decide_validation(
         metric=spec.comparison,
         direction=DIRECTIONS[spec.comparison],
     )
+    alarm = floor_alarm(spec, state, measured_on_holdout(spec, state, job, result), now)
     decision = judge(spec, state, job, result)
     if decision.outcome is Outcome.PROMOTE and needs_person(spec, job):
         until = now + timedelta(days=spec.promotion.approval_days)
@@ -118,8 +120,8 @@ def decide_validation(
             reason=decision.reason,
             approvals=spec.promotion.approvals,
         )
-        return Plan((validated, awaited), look_at=_meanwhile(spec, now, until))
-    return _carry_out(spec, state, job, candidate, decision, (validated,))
+        return Plan((validated, *alarm, awaited), look_at=_meanwhile(spec, now, until))
+    return _carry_out(spec, state, job, candidate, decision, (validated, *alarm))
 
 
 def decide_approval(spec: ModelSpec, state: ModelState, job: RetrainingJob, now: datetime) -> Plan:

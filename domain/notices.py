@@ -100,6 +100,24 @@ def _conflict(state: ModelState, data: Mapping[str, Any]) -> _Told:
     return "conflict", "critical", f"Somebody moved the champion of {state.model}", body
 
 
+def _below_floor(state: ModelState, data: Mapping[str, Any]) -> _Told:
+    body = f"version {data['version']} serves with {_measured(data)}, below the floor of {data['floor']:g}"
+    return "champion_below_floor", "critical", f"The champion of {state.model} is below the floor", body
+
+
+def _above_floor(state: ModelState, data: Mapping[str, Any]) -> _Told:
+    body = (
+        f"version {data['version']} serves with {_measured(data)}, at or above the floor of {data['floor']:g}"
+    )
+    return "champion_above_floor", "info", f"The champion of {state.model} is above the floor again", body
+
+
+def _measured(data: Mapping[str, Any]) -> str:
+    """A measure of the champion, with where it comes from."""
+    rows = "" if data["rows"] is None else f" on {data['rows']} rows"
+    return f"{data['source']} {data['measure']} {data['value']:.4f}{rows}"
+
+
 def _unknown(state: ModelState, data: Mapping[str, Any]) -> _Told:
     body = f"since {data['since']}: {data['reason']}"
     return "unknown_lasting", "warning", f"{data['trigger']} of {state.model} stays unknown", body
@@ -114,5 +132,7 @@ _TELLERS: Mapping[str, Callable[[ModelState, Mapping[str, Any]], _Told | None]] 
     "rollback.done": _rolled_back,
     "rollback.failed": _rollback_failed,
     "champion.conflict": _conflict,
+    "champion.below_floor": _below_floor,
+    "champion.above_floor": _above_floor,
     "unknown.lasting": _unknown,
 }

@@ -296,9 +296,7 @@ class RetrainingMachine(RuleBasedStateMachine):
     def start(self, model: str, mishaps: dict[int, Fault]) -> None:
         """A person asks for a retraining."""
         supersede = self.world.fleet[model].promotion.pending == "supersede"
-        self.ask(
-            model, lambda s: requests.ask_start(s, "ann", {"depth": 3}, "new data", supersede), mishaps
-        )
+        self.ask(model, lambda s: requests.ask_start(s, "ann", {"depth": 3}, "new data", supersede), mishaps)
 
     @rule(
         model=MODELS,
