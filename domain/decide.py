@@ -79,10 +79,16 @@ def _decide_job(
             return decide_deployment(state, job, seen)
         case ChampionSeen():
             return decide_moved(spec, state, seen)
-        case IdleSeen():
-            return decide_pending(spec, rule, state, job, seen, now)
-        case NothingSeen():
-            return decide_approval(spec, state, job, now)
+        case NothingSeen() | IdleSeen():
+            return _decide_waiting(spec, rule, state, job, seen, now)
+
+
+def _decide_waiting(
+    spec: ModelSpec, rule: Rule, state: ModelState, job: RetrainingJob, seen: Seen, now: datetime
+) -> Plan:
+    if isinstance(seen, IdleSeen):
+        return decide_pending(spec, rule, state, job, seen, now)
+    return decide_approval(spec, state, job, now)
 
 
 def is_cancelled_at_rest(state: ModelState) -> bool:
