@@ -46,7 +46,7 @@ from ..ports.errors import Permanent
 from ..ports.ledger import ENTRY_VERSION, Entry
 from .codec import decision_of, snapshot_of, time_of, validation_of, version_of, window_of
 from .jobs import Approval, JobStatus, RetrainingJob, together
-from .promotion import improvement, is_tested
+from .promotion import APPROVAL, Decision, Outcome, improvement, is_tested
 from .sealing import Head, load
 from .state import BelowFloor, Champion, Misses, ModelState, Rollback, StartRequest
 from .trigger_types import TriggerType
@@ -300,7 +300,15 @@ def _validated(state: ModelState, line: _Line) -> ModelState:
 def _awaited(state: ModelState, line: _Line) -> ModelState:
     needed = line.data.get("approvals", 1)  # older releases knew no more
     until = time_of(line.data["until"])
-    return _with_job(state, line, awaiting_since=line.at, awaiting_until=until, approvals_needed=needed)
+    proposal = Decision(Outcome.PROMOTE, APPROVAL, line.data["reason"], line.data["numbers"])
+    return _with_job(
+        state,
+        line,
+        awaiting_since=line.at,
+        awaiting_until=until,
+        approvals_needed=needed,
+        proposal=proposal,
+    )
 
 
 def _decided(state: ModelState, line: _Line) -> ModelState:

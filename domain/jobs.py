@@ -128,6 +128,7 @@ class RetrainingJob:
         priced_attempts: How many of them these are.
         candidate: The version it produced; ``None`` before it is known.
         validation: Its validation; ``None`` before.
+        proposal: What was put before people, with its numbers; ``None`` where nobody was asked.
         decision: What was decided and why; ``None`` before.
         decision_policy: SHA-256 of the settings under which that was decided; empty before.
         awaiting_since: When it began to wait for a person; ``None`` when it never did.
@@ -170,6 +171,7 @@ class RetrainingJob:
     priced_attempts: int = 0
     candidate: ModelVersion | None = None
     validation: ValidationResult | None = None
+    proposal: Decision | None = None
     decision: Decision | None = None
     decision_policy: str = ""
     awaiting_since: datetime | None = None

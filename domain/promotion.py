@@ -32,6 +32,10 @@ CLAIM_OF_TRIGGER: Mapping[TriggerType, str] = {
 view."""
 
 
+MOST_HOLDOUT_DAYS = 365
+"""The longest holdout that can be set."""
+
+
 class Outcome(Enum):
     """What can come out of a comparison."""
 

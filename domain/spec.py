@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from ..ports.errors import Flaws
 from ..ports.scorer import DIRECTIONS, Scale, ScoringTask, Units
 from .config import TriggerConfig
-from .promotion import APPROVAL, BY_TRIGGER, CLAIM_OF_TRIGGER, POLICIES, SEED_POINT
+from .promotion import APPROVAL, BY_TRIGGER, CLAIM_OF_TRIGGER, MOST_HOLDOUT_DAYS, POLICIES, SEED_POINT
 from .sealing import digest_of
 from .slots import ScheduleRule
 from .trigger_types import TriggerType
@@ -173,7 +173,7 @@ class ModelSpec(BaseModel):
     min_rows: int = Field(default=100, ge=1)
     stale_after_hours: float = Field(default=48.0, gt=0, allow_inf_nan=False)
     on_missing: float | None = Field(default=None, allow_inf_nan=False)
-    holdout_days: float | None = Field(default=None, gt=0, le=365, allow_inf_nan=False)
+    holdout_days: float | None = Field(default=None, gt=0, le=MOST_HOLDOUT_DAYS, allow_inf_nan=False)
     min_holdout_rows: int = Field(default=100, ge=2)
     cooldown_hours: float = Field(default=24.0, ge=0, allow_inf_nan=False)
     for_hours: float = Field(default=0.0, ge=0, le=8760, allow_inf_nan=False)
