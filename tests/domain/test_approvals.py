@@ -20,7 +20,7 @@ def waiting() -> Story:
 def approved_by(story: Story, *actors: str, least: float | None = None, override: bool = False) -> Story:
     for actor in actors:
         why = f"{actor} is sure"
-        story.asked(lambda s, a=actor, w=why: ask_approve(s, story.job_id, a, w, least, override))
+        story.told(ask_approve(story.state, story.job_id, actor, why, least, override))
         story.sees(NothingSeen())
     return story
 

@@ -1,6 +1,7 @@
 """A champion below the floor is told of, once an episode, and is no reason to promote."""
 
 from datetime import datetime
+from typing import Any
 
 import pytest
 from domain_world import DAY, HOUR, NOW, Story, scored, spec_of, version
@@ -17,7 +18,7 @@ def serving(spec: ModelSpec = WATCHED) -> Story:
     return Story(spec).serving()
 
 
-def seen(story: Story, accuracy: float | None, at: datetime = NOW, **more: object) -> Story:
+def seen(story: Story, accuracy: float | None, at: datetime = NOW, **more: Any) -> Story:
     champion = story.state.champion
     assert champion is not None
     story.sees(story.idle(champion.version, at, accuracy=accuracy, **more), at)
@@ -57,7 +58,7 @@ class TestTheMetricThatIsWatched:
         [(None, {}), (0.8, {"rows": 3}), (0.8, {"last_at": NOW - 30 * DAY}), (float("nan"), {})],
     )
     def test_what_is_unknown_begins_and_ends_nothing(
-        self, accuracy: float | None, more: dict[str, object]
+        self, accuracy: float | None, more: dict[str, Any]
     ) -> None:
         assert told(seen(serving(), accuracy, **more)) == []
         story = seen(serving(), 0.8)
