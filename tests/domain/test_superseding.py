@@ -19,7 +19,7 @@ def waiting() -> Story:
 
 
 def low(story: Story, at: object = LATER) -> Story:
-    story.sees(story.idle(version("1"), at, accuracy=0.8), at)  # type: ignore[arg-type]
+    story.sees(story.idle(version("1"), at, accuracy=0.9), at)  # type: ignore[arg-type]
     return story
 
 
@@ -27,7 +27,7 @@ class TestByATrigger:
     def test_the_waiting_job_ends_and_the_next_begins_at_once(self) -> None:
         story = waiting()
         old = story.job_id
-        plan = story.plan(story.idle(version("1"), LATER, accuracy=0.8), LATER)
+        plan = story.plan(story.idle(version("1"), LATER, accuracy=0.9), LATER)
         assert [draft.kind for draft in plan.drafts] == ["job.closed", "look.changed", "job.opened"]
         low(story)
         ended, begun = story.state.jobs[old], story.state.open_job
@@ -35,7 +35,7 @@ class TestByATrigger:
         assert begun.job_id != old
         assert (ended.status, ended.deployed, begun.status) == (JobStatus.COMPLETED, False, JobStatus.PENDING)
         assert ended.outcome == (
-            f"superseded by job {begun.job_id}: accuracy 0.8000 is below the threshold of 0.92"
+            f"superseded by job {begun.job_id}: accuracy 0.9000 is below the threshold of 0.92"
         )
         assert owner_of(plan.drafts) == begun.job_id  # its units are the new one's
 
@@ -57,7 +57,7 @@ class TestByATrigger:
 
     def test_a_champion_that_was_moved_is_told_and_starts_nothing(self) -> None:
         story = waiting()
-        story.sees(story.idle(version("7"), LATER, accuracy=0.8), LATER)
+        story.sees(story.idle(version("7"), LATER, accuracy=0.9), LATER)
         assert (story.state.conflict, phase_of(story.state)) == ("7", Phase.APPROVAL)
 
     def test_triggers_are_looked_at_only_while_nothing_else_ends_it(self) -> None:
