@@ -108,6 +108,11 @@ class PrometheusTelemetry:
         self._conflicts = Gauge(
             "autoretrain_conflicts", "Models whose champion somebody else has moved.", registry=own
         )
+        self._below_floor = Gauge(
+            "autoretrain_champions_below_floor",
+            "Models whose champion was measured below the floor.",
+            registry=own,
+        )
         self._entries = Counter(
             "autoretrain_entries", "Entries written to the ledger, by kind.", ["kind"], registry=own
         )
@@ -173,6 +178,7 @@ class PrometheusTelemetry:
         for trigger in tuple(self._unknown_triggers):  # those that know again go back to 0
             self._unknown.labels(trigger).set(tick.unknown.get(trigger, 0))
         self._conflicts.set(tick.conflicts)
+        self._below_floor.set(tick.below_floor)
         for job in tick.jobs:
             exemplar = {"job_id": job.job_id[:_EXEMPLAR_TEXT]}
             self._jobs.labels(job.outcome).inc(exemplar=exemplar)

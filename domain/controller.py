@@ -307,7 +307,7 @@ class Controller:
                 states = [state for state in states if phase_of(state) is not Phase.IDLE or state.start]
             if not states:
                 return
-            seen = self._gather(states, now, watch=round_ == 0)
+            seen = self._gather(states, now, watch=round_ == 0, triggers=not only_jobs)
             active = [
                 state.model
                 for state in states
@@ -340,10 +340,13 @@ class Controller:
                     _log.error("%s is left alone: %s", model, error)
         return states
 
-    def _gather(self, states: list[ModelState], now: datetime, watch: bool) -> dict[str, Seen | Pending]:
+    def _gather(
+        self, states: list[ModelState], now: datetime, watch: bool, triggers: bool
+    ) -> dict[str, Seen | Pending]:
         """What each state needs; an act that goes on, or trouble that one met, is seen first."""
         met = {state.model: seen for state in states if (seen := self._acts.seen(state)) is not None}
-        return {**met, **self._world.look([s for s in states if s.model not in met], now, watch)}
+        others = [state for state in states if state.model not in met]
+        return {**met, **self._world.look(others, now, watch, triggers)}
 
     def _step_if_ours(self, state: ModelState, seen: Seen | Pending, epoch: int, now: datetime) -> bool:
         """Make a step of one model; what is another's now, or was done already, is left alone."""

@@ -33,6 +33,7 @@ from .plan import (
 from .rollback import decide_rollback, decide_rollback_trouble
 from .spec import ModelSpec
 from .state import ModelState
+from .superseding import decide_pending
 from .triggers import Rule
 
 
@@ -57,10 +58,12 @@ def decide(spec: ModelSpec, rule: Rule, state: ModelState, seen: Seen, now: date
         if isinstance(seen, Trouble):
             return decide_blind(spec, rule, state, seen, now)
         return decide_idle(spec, rule, state, cast(IdleSeen, seen), now)
-    return _decide_job(spec, state, state.open_job, seen, now)
+    return _decide_job(spec, rule, state, state.open_job, seen, now)
 
 
-def _decide_job(spec: ModelSpec, state: ModelState, job: RetrainingJob, seen: Seen, now: datetime) -> Plan:
+def _decide_job(
+    spec: ModelSpec, rule: Rule, state: ModelState, job: RetrainingJob, seen: Seen, now: datetime
+) -> Plan:
     if is_cancelled_at_rest(state):
         return decide_cancelled(job)
     match seen:
@@ -77,7 +80,15 @@ def _decide_job(spec: ModelSpec, state: ModelState, job: RetrainingJob, seen: Se
         case ChampionSeen():
             return decide_moved(spec, state, seen)
         case NothingSeen() | IdleSeen():
-            return decide_approval(spec, state, job, now)
+            return _decide_waiting(spec, rule, state, job, seen, now)
+
+
+def _decide_waiting(
+    spec: ModelSpec, rule: Rule, state: ModelState, job: RetrainingJob, seen: Seen, now: datetime
+) -> Plan:
+    if isinstance(seen, IdleSeen):
+        return decide_pending(spec, rule, state, job, seen, now)
+    return decide_approval(spec, state, job, now)
 
 
 def is_cancelled_at_rest(state: ModelState) -> bool:

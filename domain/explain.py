@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,7 +52,17 @@ def timeline(entries: Iterable[Entry], job_id: str) -> tuple[Moment, ...]:
             moments += _told(entry, data)
             version = None
         before = (entry, data) if entry.kind == "look.changed" else None
-    return tuple(moments)
+    return tuple(_said_once(moments))
+
+
+def _said_once(moments: Iterable[Moment]) -> Iterator[Moment]:
+    """Leave out the decision's reason where it is told again, word by word, by what follows from it."""
+    reason = ""
+    for moment in moments:
+        kept = [detail.removesuffix(f": {reason}") if reason else detail for detail in moment.details]
+        yield replace(moment, details=tuple(detail for detail in kept if detail != reason or not reason))
+        if moment.title.startswith(_DECISION):
+            reason = moment.details[0]
 
 
 def _told(entry: Entry, data: Mapping[str, Any]) -> Iterator[Moment]:
@@ -64,6 +74,7 @@ def _told(entry: Entry, data: Mapping[str, Any]) -> Iterator[Moment]:
 
 
 _Story = tuple[str, list[str]]
+_DECISION = "Decision: "
 
 _HELD = {
     "conflict": "the champion alias is not where the ledger says; a person must settle it",
@@ -162,7 +173,9 @@ def _validated(data: Mapping[str, Any]) -> _Story:
 
 
 def _awaited(data: Mapping[str, Any]) -> _Story:
-    return f"Waits for a person until {_minute(data['until'])}", [data["reason"]]
+    needed = data.get("approvals", 1)  # older releases knew no more
+    whom = "a person" if needed == 1 else f"{needed} different people"
+    return f"Waits for {whom} until {_minute(data['until'])}", [data["reason"]]
 
 
 def _approved(data: Mapping[str, Any]) -> _Story:
@@ -179,7 +192,7 @@ def _cancelled(data: Mapping[str, Any]) -> _Story:
 
 
 def _decided(data: Mapping[str, Any]) -> _Story:
-    return f"Decision: {data['outcome']} ({data['rule']})", [data["reason"], *_tested(data["numbers"])]
+    return f"{_DECISION}{data['outcome']} ({data['rule']})", [data["reason"], *_tested(data["numbers"])]
 
 
 def _tested(numbers: Mapping[str, Any]) -> list[str]:

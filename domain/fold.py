@@ -6,6 +6,8 @@ Entries hold facts, never instructions. Kinds, with what their data says:
     champion.adopted      a version that somebody else let serve is taken as the champion
     champion.conflict     the alias points elsewhere than the ledger says
     champion.restored     it points where the ledger says again
+    champion.below_floor  the champion was measured below the floor
+    champion.above_floor  and is so no more
     look.changed          verdicts of the triggers, or the reason for doing nothing, are others than before
     slots.missed          cron slots that get no job: how many, which, by what policy
     unknown.lasting       a trigger has been unknown for so long that somebody should know
@@ -43,10 +45,10 @@ from typing import Any
 from ..ports.errors import Permanent
 from ..ports.ledger import ENTRY_VERSION, Entry
 from .codec import decision_of, snapshot_of, time_of, validation_of, version_of, window_of
-from .jobs import Approval, JobStatus, RetrainingJob
-from .promotion import improvement, is_tested
+from .jobs import Approval, JobStatus, RetrainingJob, together
+from .promotion import APPROVAL, Decision, Outcome, improvement, is_tested
 from .sealing import Head, load
-from .state import Champion, Misses, ModelState, Rollback, StartRequest
+from .state import BelowFloor, Champion, Misses, ModelState, Rollback, StartRequest
 from .trigger_types import TriggerType
 
 SLOT_KEY = "slot:"
@@ -137,7 +139,7 @@ def _enrolled(state: ModelState, line: _Line) -> ModelState:
 
 def _serving(state: ModelState, champion: Champion) -> ModelState:
     served = state.served if state.champion is None else (*state.served, state.champion)
-    return replace(state, champion=champion, served=served, conflict=None)
+    return replace(state, champion=champion, served=served, conflict=None, below_floor=None)
 
 
 def _adopted(state: ModelState, line: _Line) -> ModelState:
@@ -151,6 +153,15 @@ def _conflict(state: ModelState, line: _Line) -> ModelState:
 
 def _restored(state: ModelState, line: _Line) -> ModelState:
     return replace(state, conflict=None, adopt=False)
+
+
+def _below_floor(state: ModelState, line: _Line) -> ModelState:
+    said = {name: line.data[name] for name in ("measure", "value", "floor", "source")}
+    return replace(state, below_floor=BelowFloor(line.at, **said))
+
+
+def _above_floor(state: ModelState, line: _Line) -> ModelState:
+    return replace(state, below_floor=None)
 
 
 def _looked(state: ModelState, line: _Line) -> ModelState:
@@ -188,8 +199,11 @@ def _start(state: ModelState, line: _Line) -> ModelState:
 
 def _approved(state: ModelState, line: _Line) -> ModelState:
     data = line.data
+    job = state.jobs[data["job_id"]]
     approval = Approval(True, line.actor, data["reason"], data["min_improvement"], data["override"])
-    return _with_job(state, line, approval=approval)
+    approvals = (*job.approvals, approval)
+    enough = len(approvals) >= job.approvals_needed
+    return _with_job(state, line, approvals=approvals, approval=together(approvals) if enough else None)
 
 
 def _rejected(state: ModelState, line: _Line) -> ModelState:
@@ -284,7 +298,17 @@ def _validated(state: ModelState, line: _Line) -> ModelState:
 
 
 def _awaited(state: ModelState, line: _Line) -> ModelState:
-    return _with_job(state, line, awaiting_until=time_of(line.data["until"]))
+    needed = line.data.get("approvals", 1)  # older releases knew no more
+    until = time_of(line.data["until"])
+    proposal = Decision(Outcome.PROMOTE, APPROVAL, line.data["reason"], line.data["numbers"])
+    return _with_job(
+        state,
+        line,
+        awaiting_since=line.at,
+        awaiting_until=until,
+        approvals_needed=needed,
+        proposal=proposal,
+    )
 
 
 def _decided(state: ModelState, line: _Line) -> ModelState:
@@ -372,6 +396,8 @@ _STEPS: Mapping[str, Callable[[ModelState, _Line], ModelState]] = {
     "champion.adopted": _adopted,
     "champion.conflict": _conflict,
     "champion.restored": _restored,
+    "champion.below_floor": _below_floor,
+    "champion.above_floor": _above_floor,
     "look.changed": _looked,
     "slots.missed": _missed,
     "unknown.lasting": _alarmed,

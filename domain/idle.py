@@ -11,6 +11,7 @@ from typing import Any
 from ..ports.metrics import MetricWindow
 from ..ports.registry import ModelVersion
 from ..ports.values import TimeWindow
+from .floor_alarm import floor_alarm, measured_live
 from .fold import SLOT_KEY
 from .looks import changed_look
 from .plan import POLL, RETRY, IdleSeen, Plan, Trouble
@@ -79,7 +80,8 @@ def decide_idle(spec: ModelSpec, rule: Rule, state: ModelState, seen: IdleSeen, 
     held = held_back(spec, state, now, by_signals, seen.exhausted) if verdict.is_yes else None
     opens = verdict.is_yes and held is None
     verdicts = {leaf.name: _plain(leaf.judge(seen.observations, situation)) for leaf in rule.leaves()}
-    drafts = _missed(state, rule, situation, opens)
+    drafts = floor_alarm(spec, state, measured_live(spec, state, verdicts), now)
+    drafts += _missed(state, rule, situation, opens)
     drafts += changed_look(spec, state, verdicts, answer, held, now, opens)
     drafts += _alarms(spec, state, verdicts, now)
     if opens:

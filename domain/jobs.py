@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
@@ -71,6 +71,27 @@ class Approval:
     override: bool = False
 
 
+def together(approvals: Sequence[Approval]) -> Approval:
+    """What several people's approvals come to: the strictest minimum, and an override only if all want it.
+
+    Args:
+        approvals: One each, at least one.
+    """
+    least = [each.min_improvement for each in approvals if each.min_improvement is not None]
+    return Approval(
+        approved=True,
+        actor=" and ".join(each.actor for each in approvals),
+        reason="; ".join(each.reason for each in approvals if each.reason),
+        min_improvement=max(least, default=None),
+        override=all(each.override for each in approvals),
+    )
+
+
+def is_same_person(one: str, other: str) -> bool:
+    """Whether two names are taken for one person's: letters' case and spaces around tell nobody apart."""
+    return one.strip().casefold() == other.strip().casefold()
+
+
 @dataclass(frozen=True, slots=True)
 class RetrainingJob:
     """One retraining, as the ledger tells it.
@@ -107,10 +128,14 @@ class RetrainingJob:
         priced_attempts: How many of them these are.
         candidate: The version it produced; ``None`` before it is known.
         validation: Its validation; ``None`` before.
+        proposal: What was put before people, with its numbers; ``None`` where nobody was asked.
         decision: What was decided and why; ``None`` before.
         decision_policy: SHA-256 of the settings under which that was decided; empty before.
+        awaiting_since: When it began to wait for a person; ``None`` when it never did.
         awaiting_until: Until when it waits for a person; ``None`` when it does not wait.
-        approval: The person's answer; ``None`` before.
+        approvals_needed: How many different people must approve.
+        approvals: Who has approved so far, in order.
+        approval: What the people answered together; ``None`` before one rejected, or enough approved.
         cancelled_by: Who asked to cancel it; ``None`` when nobody did.
         cancel_reason: Why, in their words.
         stalled: What it waits for when a part of the world is away; empty otherwise.
@@ -146,9 +171,13 @@ class RetrainingJob:
     priced_attempts: int = 0
     candidate: ModelVersion | None = None
     validation: ValidationResult | None = None
+    proposal: Decision | None = None
     decision: Decision | None = None
     decision_policy: str = ""
+    awaiting_since: datetime | None = None
     awaiting_until: datetime | None = None
+    approvals_needed: int = 1
+    approvals: tuple[Approval, ...] = ()
     approval: Approval | None = None
     cancelled_by: str | None = None
     cancel_reason: str = ""
@@ -158,6 +187,11 @@ class RetrainingJob:
     def is_open(self) -> bool:
         """Whether the job can still move."""
         return not self.status.final
+
+    @property
+    def waits_for_person(self) -> bool:
+        """Whether it waits, and nobody has ended the waiting."""
+        return self.awaiting_until is not None and self.approval is None and self.cancelled_by is None
 
     @property
     def run_key(self) -> str:

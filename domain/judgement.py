@@ -23,7 +23,6 @@ from .promotion import (
 from .spec import ModelSpec
 from .spending import RULE, quarter_of
 from .state import ModelState
-from .trigger_types import TriggerType
 from .validation import ValidationResult
 
 
@@ -37,10 +36,10 @@ def judge(spec: ModelSpec, state: ModelState, job: RetrainingJob, result: Valida
     if barred is not None:
         return barred
     if result.champion_metrics is None:
-        rule = APPROVAL if job.trigger_type is TriggerType.MANUAL else FIRST_CHAMPION
+        rule = APPROVAL if spec.promotion.by_person(job.trigger_type) else FIRST_CHAMPION
         return Decision(Outcome.PROMOTE, rule, result.verdict.reason, _numbers(spec, result))
     decision = _by_policy(spec, state, job, result)
-    if job.trigger_type is TriggerType.MANUAL:
+    if spec.promotion.by_person(job.trigger_type):
         return _in_view(decision, result)
     return decision
 
@@ -108,9 +107,12 @@ def reused(state: ModelState, job: RetrainingJob, quarter: str) -> float:
 
 
 def needs_person(spec: ModelSpec, job: RetrainingJob) -> bool:
-    """Whether a person must approve: for jobs started by hand, and a first champion unless set otherwise."""
+    """Whether a person must approve: a job started by hand or under ``approval@1``, and a first champion.
+
+    The last unless ``promotion.first_champion`` lets the floor alone decide.
+    """
     first = job.champion is None and spec.promotion.first_champion == "approval"
-    return job.trigger_type is TriggerType.MANUAL or first
+    return first or spec.promotion.by_person(job.trigger_type)
 
 
 def judge_approval(

@@ -9,6 +9,7 @@ from ..ports.compute import RunState
 from ..ports.registry import ModelVersion
 from ..ports.scorer import DIRECTIONS
 from ..ports.values import Pending
+from .floor_alarm import floor_alarm, measured_on_holdout
 from .idle import champion_label, conflict_with, settle_champion
 from .jobs import JobStatus, RetrainingJob
 from .judgement import judge, judge_approval, needs_person
@@ -107,14 +108,20 @@ def decide_validation(
         metric=spec.comparison,
         direction=DIRECTIONS[spec.comparison],
     )
+    alarm = floor_alarm(spec, state, measured_on_holdout(spec, state, job, result), now)
     decision = judge(spec, state, job, result)
     if decision.outcome is Outcome.PROMOTE and needs_person(spec, job):
         until = now + timedelta(days=spec.promotion.approval_days)
         awaited = _about(
-            job, "approval.awaited", until=until, numbers=decision.numbers, reason=decision.reason
+            job,
+            "approval.awaited",
+            until=until,
+            numbers=decision.numbers,
+            reason=decision.reason,
+            approvals=spec.promotion.approvals,
         )
-        return Plan((validated, awaited), look_at=_meanwhile(spec, now, until))
-    return _carry_out(spec, state, job, candidate, decision, (validated,))
+        return Plan((validated, *alarm, awaited), look_at=_meanwhile(spec, now, until))
+    return _carry_out(spec, state, job, candidate, decision, (validated, *alarm))
 
 
 def decide_approval(spec: ModelSpec, state: ModelState, job: RetrainingJob, now: datetime) -> Plan:
@@ -125,10 +132,25 @@ def decide_approval(spec: ModelSpec, state: ModelState, job: RetrainingJob, now:
     if job.approval is not None:
         decision = judge_approval(spec, state, job, result, job.approval)
         return _carry_out(spec, state, job, candidate, decision, ())
+    if state.start is not None:
+        return Plan((superseded(job, state.start.job_id, f"{state.start.actor} asked for it"),))
     if now < job.awaiting_until:
         return Plan(look_at=_meanwhile(spec, now, job.awaiting_until))
-    text = f"nobody approved it within {spec.promotion.approval_days:g} days"
-    return Plan((_closed(job, JobStatus.COMPLETED, text),))
+    return Plan((_closed(job, JobStatus.COMPLETED, _expired(spec, job)),))
+
+
+def superseded(job: RetrainingJob, by: str, why: str) -> Draft:
+    """The end of a job that waited for a person, since a newer one takes its place."""
+    return _closed(job, JobStatus.COMPLETED, f"superseded by job {by}: {why}")
+
+
+def _expired(spec: ModelSpec, job: RetrainingJob) -> str:
+    """Why a job that waited for people ends without them."""
+    if not job.approvals:
+        return f"nobody approved it within {spec.promotion.approval_days:g} days"
+    who = ", ".join(each.actor for each in job.approvals)
+    needed, days = job.approvals_needed, spec.promotion.approval_days
+    return f"only {who} approved it within {days:g} days, {needed} people are needed"
 
 
 def decide_deployment(state: ModelState, job: RetrainingJob, seen: ChampionSeen) -> Plan:

@@ -173,8 +173,13 @@ def gives_back(drafts: Iterable[Draft]) -> bool:
 
 
 def owner_of(drafts: Iterable[Draft]) -> str:
-    """The job that entries are about; empty when they are about none."""
-    return next((str(draft.data["job_id"]) for draft in drafts if "job_id" in draft.data), "")
+    """The job that entries are about; empty when they are about none.
+
+    The one that they open, where they end another: that one waited for a person, and has nothing in use.
+    """
+    about = [draft for draft in drafts if "job_id" in draft.data]
+    opened = (draft for draft in about if draft.kind == "job.opened")
+    return next((str(draft.data["job_id"]) for draft in (*opened, *about)), "")
 
 
 def exhausted(units: Sequence[Unit], used: Sequence[int]) -> str:

@@ -75,6 +75,16 @@ def _awaited(state: ModelState, data: Mapping[str, Any]) -> _Told:
     return "needs_approval", "warning", f"{state.model} waits for your approval", body
 
 
+def _approved(state: ModelState, data: Mapping[str, Any]) -> _Told | None:
+    """One of several people has approved: the next one is asked."""
+    job = state.jobs[data["job_id"]]
+    missing = job.approvals_needed - len(job.approvals) - 1
+    if missing < 1:
+        return None
+    body = f"{job.approvals_needed} different people must approve, {missing} more"
+    return "needs_approval", "warning", f"{state.model} waits for another person's approval", body
+
+
 def _rolled_back(state: ModelState, data: Mapping[str, Any]) -> _Told:
     serving = data["target"]["version"]
     body = f"version {data['withdrawn']} withdrawn, {serving} serves ({data['who']}: {data['why']})"
@@ -90,6 +100,24 @@ def _conflict(state: ModelState, data: Mapping[str, Any]) -> _Told:
     return "conflict", "critical", f"Somebody moved the champion of {state.model}", body
 
 
+def _below_floor(state: ModelState, data: Mapping[str, Any]) -> _Told:
+    body = f"version {data['version']} serves with {_measured(data)}, below the floor of {data['floor']:g}"
+    return "champion_below_floor", "critical", f"The champion of {state.model} is below the floor", body
+
+
+def _above_floor(state: ModelState, data: Mapping[str, Any]) -> _Told:
+    body = (
+        f"version {data['version']} serves with {_measured(data)}, at or above the floor of {data['floor']:g}"
+    )
+    return "champion_above_floor", "info", f"The champion of {state.model} is above the floor again", body
+
+
+def _measured(data: Mapping[str, Any]) -> str:
+    """A measure of the champion, with where it comes from."""
+    rows = "" if data["rows"] is None else f" on {data['rows']} rows"
+    return f"{data['source']} {data['measure']} {data['value']:.4f}{rows}"
+
+
 def _unknown(state: ModelState, data: Mapping[str, Any]) -> _Told:
     body = f"since {data['since']}: {data['reason']}"
     return "unknown_lasting", "warning", f"{data['trigger']} of {state.model} stays unknown", body
@@ -100,8 +128,11 @@ _TELLERS: Mapping[str, Callable[[ModelState, Mapping[str, Any]], _Told | None]] 
     "job.closed": _closed,
     "promotion.done": _deployed,
     "approval.awaited": _awaited,
+    "request.approve": _approved,
     "rollback.done": _rolled_back,
     "rollback.failed": _rollback_failed,
     "champion.conflict": _conflict,
+    "champion.below_floor": _below_floor,
+    "champion.above_floor": _above_floor,
     "unknown.lasting": _unknown,
 }

@@ -18,7 +18,7 @@ SUPERIORITY = "superiority@1"
 NON_INFERIORITY = "non-inferiority@1"
 IMPROVEMENT = "improvement@1"
 BY_TRIGGER = "by-trigger@1"
-POLICIES = (BY_TRIGGER, SUPERIORITY, NON_INFERIORITY, IMPROVEMENT, SEED_POINT)
+POLICIES = (BY_TRIGGER, SUPERIORITY, NON_INFERIORITY, IMPROVEMENT, APPROVAL, SEED_POINT)
 """Rules a model may be judged by. A rule that changes gets a new version; entries name the one used."""
 
 CLAIM_OF_TRIGGER: Mapping[TriggerType, str] = {
@@ -30,6 +30,10 @@ CLAIM_OF_TRIGGER: Mapping[TriggerType, str] = {
 }
 """What ``by-trigger@1`` asks for. A job started by hand is decided by a person, with that claim's numbers in
 view."""
+
+
+MOST_HOLDOUT_DAYS = 365
+"""The longest holdout that can be set."""
 
 
 class Outcome(Enum):

@@ -7,21 +7,32 @@ from typing import Any
 
 from ..ports.errors import JobAlreadyOpen, Refused, UnknownJob
 from .idle import champion_label, job_id_for
-from .jobs import JobStatus, RetrainingJob
+from .jobs import JobStatus, RetrainingJob, is_same_person
 from .rollback import rollback_target
 from .sealing import Draft
 from .state import ModelState
 
 
-def ask_start(state: ModelState, actor: str, parameters: Mapping[str, Any], reason: str) -> Draft:
+def ask_start(
+    state: ModelState, actor: str, parameters: Mapping[str, Any], reason: str, supersede: bool = False
+) -> Draft:
     """Ask for a retraining.
 
+    Args:
+        state: What the ledger knows.
+        actor: Who asks.
+        parameters: Training configuration.
+        reason: Why, in their words.
+        supersede: Whether a job that waits for a person gives way.
+
     Raises:
-        JobAlreadyOpen: A job is open, or asked for already.
+        JobAlreadyOpen: A job is open that does not give way, or one is asked for already.
     """
+    if state.start is not None:
+        raise JobAlreadyOpen(state.model, state.start.job_id)
     job = state.open_job
-    if job is not None or state.start is not None:
-        raise JobAlreadyOpen(state.model, job.job_id if job else state.start.job_id if state.start else "")
+    if job is not None and not (supersede and job.waits_for_person):
+        raise JobAlreadyOpen(state.model, job.job_id)
     job_id = job_id_for(state)
     data = {"job_id": job_id, "parameters": parameters, "reason": reason}
     return Draft("request.start", data, key=f"start:{job_id}", actor=actor)
@@ -42,8 +53,13 @@ def ask_approve(
         Refused: It does not wait for a person, or was answered already.
     """
     job = _waiting(state, job_id)
+    if any(is_same_person(each.actor, actor) for each in job.approvals):
+        raise Refused(
+            f"{actor} approved job {job_id} already; it needs {job.approvals_needed} different people, so "
+            "somebody else has to"
+        )
     data = {"job_id": job.job_id, "reason": reason, "min_improvement": min_improvement, "override": override}
-    return Draft("request.approve", data, key=f"answer:{job_id}", actor=actor)
+    return Draft("request.approve", data, key=_answer_key(job), actor=actor)
 
 
 def ask_reject(state: ModelState, job_id: str, actor: str, reason: str) -> Draft:
@@ -54,9 +70,8 @@ def ask_reject(state: ModelState, job_id: str, actor: str, reason: str) -> Draft
         Refused: It does not wait for a person, or was answered already.
     """
     job = _waiting(state, job_id)
-    return Draft(
-        "request.reject", {"job_id": job.job_id, "reason": reason}, key=f"answer:{job_id}", actor=actor
-    )
+    data = {"job_id": job.job_id, "reason": reason}
+    return Draft("request.reject", data, key=_answer_key(job), actor=actor)
 
 
 def ask_cancel(state: ModelState, job_id: str, actor: str, reason: str) -> Draft:
@@ -135,6 +150,12 @@ def _job(state: ModelState, job_id: str) -> RetrainingJob:
     return state.jobs[job_id]
 
 
+def _answer_key(job: RetrainingJob) -> str:
+    """The key of the next answer: of two at the same time, one is refused."""
+    number = len(job.approvals) + 1
+    return f"answer:{job.job_id}" if number == 1 else f"answer:{job.job_id}:{number}"
+
+
 def _waiting(state: ModelState, job_id: str) -> RetrainingJob:
     job = _job(state, job_id)
     if job.approval is not None:
@@ -142,4 +163,8 @@ def _waiting(state: ModelState, job_id: str) -> RetrainingJob:
         raise Refused(f"job {job_id} was {answer} by {job.approval.actor} already")
     if job.awaiting_until is None:
         raise Refused(f"job {job_id} does not wait for a person: it is {job.status.value}")
+    if state.start is not None:
+        raise Refused(
+            f"job {job_id} gives way to job {state.start.job_id}, which {state.start.actor} asked for"
+        )
     return job

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from ..ports.errors import Flaws
 from ..ports.scorer import DIRECTIONS, Scale, ScoringTask, Units
 from .config import TriggerConfig
-from .promotion import BY_TRIGGER, CLAIM_OF_TRIGGER, POLICIES, SEED_POINT
+from .promotion import APPROVAL, BY_TRIGGER, CLAIM_OF_TRIGGER, MOST_HOLDOUT_DAYS, POLICIES, SEED_POINT
 from .sealing import digest_of
 from .slots import ScheduleRule
 from .trigger_types import TriggerType
@@ -18,6 +18,11 @@ from .triggers import CustomRule, DriftRule, ManualRule, PerformanceRule, Rule, 
 
 ACCURACY_FLOOR = 0.85
 """No classifier below this accuracy is ever promoted. Configuration may raise it, never lower it."""
+
+
+def _younger(default: Any, **limits: Any) -> Any:
+    """A setting that came later: left at its default it is no other policy, so no digest changes."""
+    return Field(default=default, exclude_if=lambda value: value == default, **limits)
 
 
 class TrainingSpec(BaseModel):
@@ -45,6 +50,7 @@ class PromotionSpec(BaseModel):
 
     Attributes:
         policy: Named, versioned rule; or one by type of trigger, where ``by-trigger@1`` fills in the others.
+            By ``approval@1`` a person decides, with the numbers of the trigger's claim in view.
         metric: Measure of the comparison; ``None`` for F1 (classifiers) or the model's metric.
         min_improvement: How much better a candidate must be to be superior, on the scale; 0.05 is 5 %.
         margin: By how much, on the scale, it may be worse and still count as not inferior.
@@ -60,6 +66,10 @@ class PromotionSpec(BaseModel):
         floor: Lowest acceptable accuracy of a classifier (0.85 or more), or R² of a regressor (above 0).
         first_champion: Whether a first model needs a person, or the floor alone lets it serve.
         approval_days: A job that waits for a person completes undeployed after so many days.
+        approvals: How many different people must approve; one who rejects ends it.
+        pending: What a newer retraining does to a job that waits for a person: ``keep`` lets it wait, and
+            nothing is started before it ends; by ``supersede`` it completes undeployed and the newer one
+            begins, when a person starts one, or a trigger fires after ``cooldown_hours`` of waiting.
         on_conflict: What to do when somebody else moved the champion alias. A version that was rolled back is
             never adopted without a person.
     """
@@ -79,6 +89,8 @@ class PromotionSpec(BaseModel):
     floor: float | None = Field(default=None, le=1.0, allow_inf_nan=False)
     first_champion: Literal["approval", "floor"] = "approval"
     approval_days: float = Field(default=7.0, gt=0, allow_inf_nan=False)
+    approvals: int = _younger(1, ge=1, le=2)
+    pending: Literal["keep", "supersede"] = _younger("keep")
     on_conflict: Literal["halt", "adopt"] = "halt"
 
     @field_validator("policy")
@@ -101,9 +113,16 @@ class PromotionSpec(BaseModel):
         return tuple(dict.fromkeys(filter(None, (self.group, *self.segments))))
 
     def policy_of(self, trigger: TriggerType) -> str:
-        """The rule for jobs of a trigger: a claim, or the point rule."""
-        named = self.policy if isinstance(self.policy, str) else self.policy.get(trigger, BY_TRIGGER)
-        return CLAIM_OF_TRIGGER[trigger] if named == BY_TRIGGER else named
+        """The rule for jobs of a trigger: a claim, or the point rule; what a person has in view."""
+        named = self._named(trigger)
+        return CLAIM_OF_TRIGGER[trigger] if named in (BY_TRIGGER, APPROVAL) else named
+
+    def by_person(self, trigger: TriggerType) -> bool:
+        """Whether a person decides about jobs of a trigger."""
+        return trigger is TriggerType.MANUAL or self._named(trigger) == APPROVAL
+
+    def _named(self, trigger: TriggerType) -> str:
+        return self.policy if isinstance(self.policy, str) else self.policy.get(trigger, BY_TRIGGER)
 
 
 class ModelSpec(BaseModel):
@@ -154,7 +173,7 @@ class ModelSpec(BaseModel):
     min_rows: int = Field(default=100, ge=1)
     stale_after_hours: float = Field(default=48.0, gt=0, allow_inf_nan=False)
     on_missing: float | None = Field(default=None, allow_inf_nan=False)
-    holdout_days: float | None = Field(default=None, gt=0, le=365, allow_inf_nan=False)
+    holdout_days: float | None = Field(default=None, gt=0, le=MOST_HOLDOUT_DAYS, allow_inf_nan=False)
     min_holdout_rows: int = Field(default=100, ge=2)
     cooldown_hours: float = Field(default=24.0, ge=0, allow_inf_nan=False)
     for_hours: float = Field(default=0.0, ge=0, le=8760, allow_inf_nan=False)

@@ -85,6 +85,25 @@ class Misses:
 
 
 @dataclass(frozen=True, slots=True)
+class BelowFloor:
+    """The champion was measured below the floor.
+
+    Attributes:
+        since: When that was first seen.
+        measure: The floor's measure.
+        value: What was seen then.
+        floor: The floor as it was then.
+        source: ``live`` or ``holdout``; see ``floor_alarm``.
+    """
+
+    since: datetime
+    measure: str
+    value: float
+    floor: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelState:
     """All that the ledger knows of a model.
 
@@ -112,6 +131,7 @@ class ModelState:
         unknown_since: Since when each trigger is unknown.
         alarmed: Triggers whose lasting unknown was told.
         spending: Decisions that used up some of the quarter's error rate.
+        below_floor: That the champion lies below the floor; ``None`` when that is not known.
     """
 
     model: str
@@ -137,6 +157,7 @@ class ModelState:
     alarmed: frozenset[str] = frozenset()
     earlier_jobs: int = 0
     spending: Spending = field(default_factory=Spending)
+    below_floor: BelowFloor | None = None
 
     @property
     def open_job(self) -> RetrainingJob | None:

@@ -67,9 +67,12 @@ def _reasons(
 
 
 def cooldown_end(spec: ModelSpec, state: ModelState) -> datetime | None:
-    """Until when no job is opened by a trigger; ``None`` before the first job has ended."""
+    """Until when no job is opened by a trigger; ``None`` before the first job has ended.
+
+    One that waits for a person has done its work when it began to wait.
+    """
     last = state.last_job
-    ended = last.completed_at if last else None
+    ended = (last.completed_at or last.awaiting_since) if last else None
     return ended + timedelta(hours=spec.cooldown_hours) if ended else None
 
 

@@ -22,20 +22,20 @@ class Standing:
         self._unknown: Counter[str] = Counter()
         self._of: dict[str, frozenset[str]] = {}
         self._conflicts: set[str] = set()
+        self._below_floor: set[str] = set()
 
     def note(self, state: ModelState) -> None:
         """Take in how a model stands now."""
         unknown = frozenset(name for name, said in state.verdicts.items() if said["answer"] == "unknown")
         self._replace(state.model, unknown)
-        if state.conflict is None:
-            self._conflicts.discard(state.model)
-        else:
-            self._conflicts.add(state.model)
+        _keep(self._conflicts, state.model, state.conflict is not None)
+        _keep(self._below_floor, state.model, state.below_floor is not None)
 
     def forget(self, model: str) -> None:
         """Leave a model out: another controller speaks for it from now on."""
         self._replace(model, frozenset())
         self._conflicts.discard(model)
+        self._below_floor.discard(model)
 
     def _replace(self, model: str, unknown: frozenset[str]) -> None:
         self._unknown.subtract(self._of.pop(model, ()))
@@ -52,6 +52,18 @@ class Standing:
     def conflicts(self) -> int:
         """Models in conflict."""
         return len(self._conflicts)
+
+    @property
+    def below_floor(self) -> int:
+        """Models whose champion was measured below the floor."""
+        return len(self._below_floor)
+
+
+def _keep(models: set[str], model: str, belongs: bool) -> None:
+    if belongs:
+        models.add(model)
+    else:
+        models.discard(model)
 
 
 class LeaseWatch:
@@ -147,6 +159,7 @@ def report_of(
         metrics=tally.metrics,
         unknown=standing.unknown if held else {},
         conflicts=standing.conflicts if held else 0,
+        below_floor=standing.below_floor if held else 0,
         next_due=claim.next_due,
     )
 

@@ -50,6 +50,7 @@ from .plan import (
 )
 from .spec import ModelSpec
 from .state import ModelState
+from .superseding import may_be_superseded
 from .triggers import CustomAnswer, CustomQuery, DriftQuery, Missing, Observation, Query, Rule
 
 _log = logging.getLogger(__name__)
@@ -175,7 +176,7 @@ class World:
     # -- looking ------------------------------------------------------------------------------------------
 
     def look(
-        self, states: Iterable[ModelState], now: datetime, watch: bool = True
+        self, states: Iterable[ModelState], now: datetime, watch: bool = True, triggers: bool = True
     ) -> dict[str, Seen | Pending]:
         """Look at the world as each state needs it; idle models are read together.
 
@@ -184,6 +185,7 @@ class World:
             now: Time of the look.
             watch: Whether to look at the aliases of models with an open job, too: a move is seen then, in
                 place of what the job waits for.
+            triggers: Whether a trigger may open a job in place of one that waits for a person.
 
         Returns:
             What was seen, by model; ``Pending`` where the world takes its time.
@@ -191,11 +193,17 @@ class World:
         states = list(states)
         idle = [state for state in states if phase_of(state) is Phase.IDLE]
         busy = [state for state in states if phase_of(state) is not Phase.IDLE]
-        watched = self._watched(busy, now) if watch else []
-        answers = self.put([*self._champions_question([*idle, *watched]), *map(self._job_question, busy)])
+        pending = [s for s in busy if triggers and may_be_superseded(self._fleet[s.model], s, now)]
+        watched = self._watched([state for state in busy if state not in pending], now) if watch else []
+        questions = self._champions_question([*idle, *pending, *watched])
+        answers = self.put([*questions, *map(self._job_question, busy)])
         seen = {state.model: answers.get(_key("job", state), _AWAITED) for state in busy}
         strays = self._strays(watched, answers, now)
-        return {**seen, **strays, **self._look_at_idle(idle, answers, now, self._own_rules(idle))}
+        looked = self._look_at_idle([*idle, *pending], answers, now, self._own_rules([*idle, *pending]))
+        for state in pending:
+            if isinstance(looked[state.model], Trouble):
+                del looked[state.model]  # nobody can say who serves: the job waits on, for people alone
+        return {**seen, **strays, **looked}
 
     def _watched(self, states: list[ModelState], now: datetime) -> list[ModelState]:
         """Models with an open job whose alias is looked at as well.

@@ -12,7 +12,7 @@ from ..domain import requests
 from ..domain.anchors import Anchor
 from ..domain.config import TriggerConfig
 from ..domain.explain import Moment, timeline
-from ..domain.jobs import RetrainingJob
+from ..domain.jobs import RetrainingJob, is_same_person
 from ..domain.sealing import Fault, canonical, load
 from ..domain.state import ModelState
 from ..domain.suppression import Held
@@ -232,7 +232,8 @@ class AutoRetrainPipeline:
 
         Raises:
             UnknownModel: The settings have no such model.
-            JobAlreadyOpen: The model has an open job.
+            JobAlreadyOpen: The model has an open job. One that waits for a person gives way by
+                ``promotion.pending = "supersede"``.
             ConfigurationError: ``training_config`` holds something that is no JSON value.
         """
         parameters = dict(training_config or {})
@@ -241,8 +242,9 @@ class AutoRetrainPipeline:
         except (TypeError, ValueError) as error:
             fix = f"must hold JSON values only: {error}"
             raise ConfigurationError([Problem("training_config", "", fix)]) from None
+        supersede = self._session.spec(model_name).promotion.pending == "supersede"
         draft = self._session.request(
-            model_name, lambda s: requests.ask_start(s, self._actor, parameters, reason)
+            model_name, lambda s: requests.ask_start(s, self._actor, parameters, reason, supersede)
         )
         self._session.advance(model_name)
         return str(draft.data["job_id"])
@@ -273,8 +275,7 @@ class AutoRetrainPipeline:
         def look() -> RetrainingJob | None:
             self._session.advance(model)
             job = self._session.job(model, job_id)
-            answered = job.approval is not None or job.cancelled_by is not None
-            waits = job.awaiting_until is not None and not answered
+            waits = job.waits_for_person and self._session.state(model).start is None
             return job if not job.is_open or waits else None
 
         return until(look, timeout, f"job {job_id}")
@@ -314,7 +315,8 @@ class AutoRetrainPipeline:
             timeout: Seconds to wait at most.
 
         Returns:
-            Whether the candidate was promoted; the job's ``outcome`` says why not.
+            Whether the candidate was promoted; the job's ``outcome`` says why not. False as well while a
+            second person has to approve (``promotion.approvals``); the job is open then.
 
         Raises:
             ConfigurationError: ``min_improvement`` is negative or not a number.
@@ -329,7 +331,7 @@ class AutoRetrainPipeline:
         if self._session.model_of(job_id) != model_name:
             raise UnknownJob(f"{model_name} has no job {job_id}")
         job = self.wait(job_id, timeout)
-        if job.is_open and job.approval is None:
+        if job.waits_for_person and not any(is_same_person(a.actor, self._actor) for a in job.approvals):
             self.approve(job_id, min_improvement=min_improvement)
             job = self.wait(job_id, timeout)
         asked = job.approval.min_improvement if job.approval else None
@@ -350,7 +352,7 @@ class AutoRetrainPipeline:
 
         Raises:
             UnknownJob: No model has such a job.
-            Refused: It does not wait for a person.
+            Refused: It does not wait for a person, or you approved it already and somebody else has to.
         """
         model = self._session.model_of(job_id)
         self._session.request(

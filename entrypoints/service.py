@@ -91,6 +91,7 @@ class Service:
         wait: Waits so many seconds on the monotonic clock; True when the process should end.
         monotonic: Stopwatch in seconds.
         anchors: What anchors the ledger beside the loop, for its health; ``None`` when nothing does.
+        at_rest: Whether nothing of a model moves before its next regular look, or a person's act.
     """
 
     def __init__(
@@ -99,7 +100,9 @@ class Service:
         wait: Callable[[float], bool],
         monotonic: Callable[[], float] = time.monotonic,
         anchors: RegularAnchors | None = None,
+        at_rest: Callable[[ModelState], bool] | None = None,
     ) -> None:
+        self._at_rest = at_rest or is_at_rest
         self._anchors = anchors
         self._pipeline = pipeline
         self._wait = wait
@@ -204,7 +207,7 @@ class Service:
                 self._unfinished.add(state.model)
         due = report.next_due is not None and report.next_due <= report.at
         busy = due or report.notices_sent or self._unfinished
-        return not busy and all(map(is_at_rest, states.values()))
+        return not busy and all(map(self._at_rest, states.values()))
 
     def _was_seen(self, model: str, report: TickReport) -> bool:
         """Whether the look of this tick was a complete one, as far as that is known: only those are kept."""
@@ -218,7 +221,7 @@ def is_at_rest(state: ModelState) -> bool:
     """Whether nothing of a model moves before its next regular look, or a person's act."""
     phase, job = phase_of(state), state.open_job
     if job is not None:
-        return phase is Phase.APPROVAL and job.approval is None and job.cancelled_by is None
+        return phase is Phase.APPROVAL and job.waits_for_person and state.start is None
     return phase is Phase.IDLE and state.start is None and not state.adopt
 
 

@@ -14,7 +14,9 @@ from ..domain.controller import Controller
 from ..domain.idle import situation_of, windows_of
 from ..domain.jobs import JobStatus, RetrainingJob
 from ..domain.sealing import Draft
+from ..domain.spec import ModelSpec
 from ..domain.state import ModelState, StartRequest
+from ..domain.superseding import may_be_superseded
 from ..domain.suppression import Held, held_back, signal_answer
 from ..domain.trigger_types import TriggerType
 from ..domain.verdict import Answer, Verdict
@@ -97,6 +99,10 @@ class Session:
             self._controller = self._build(overrides)
 
     # -- what is known ------------------------------------------------------------------------------------
+
+    def spec(self, model: str) -> ModelSpec:
+        """Settings of a model; raises ``UnknownModel`` when they do not have it."""
+        return self._controller.spec(model)
 
     def check_known(self, model: str) -> None:
         """Raise ``UnknownModel`` for a model that the settings do not have."""
@@ -189,7 +195,7 @@ class Session:
         with self._lock:
             state, spec, now = self._controller.state(model), self._controller.spec(model), self._clock()
             exhausted = self._controller.exhausted(model, now)
-        if state.open_job is not None:
+        if state.open_job is not None and not may_be_superseded(spec, state, now):
             return Held("open job", None)
         kinds = {name: trigger.get_trigger_type() for name, trigger in self._own.items()}
         answer = signal_answer(spec.combined_rule(kinds), verdict, situation_of(state, None, now))

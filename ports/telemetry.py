@@ -50,6 +50,7 @@ class TickReport:
         metrics: Latest value by (model, metric) for looks that had one.
         unknown: Models by trigger whose last verdict is unknown; a trigger that is not named has none.
         conflicts: Models whose champion alias is not where the ledger says.
+        below_floor: Models whose champion was measured below the floor.
         next_due: When the next model wants a look; ``None`` when there is none.
     """
 
@@ -72,6 +73,7 @@ class TickReport:
     metrics: Mapping[tuple[str, str], float] = field(default_factory=dict)
     unknown: Mapping[str, int] = field(default_factory=dict)
     conflicts: int = 0
+    below_floor: int = 0
     next_due: datetime | None = None
 
 

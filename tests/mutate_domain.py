@@ -38,7 +38,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "claims": ("claims spending guardrails student", "claims spending guardrails student judgement"),
     "fold": (
         "fold state steadiness codec",
-        "state validation looks lifecycle rollback idle side_by_side requests",
+        "state validation looks lifecycle rollback idle side_by_side requests approvals floor_alarm",
     ),
 }  # files of domain/; files of tests/domain/, the quickest to notice first
 

@@ -24,6 +24,8 @@ def summary_of(job: RetrainingJob) -> dict[str, Any]:
         "decision": job.decision.outcome if job.decision else None,
         "deployed": job.deployed,
         "awaiting_until": job.awaiting_until,
+        "approvals": [approval.actor for approval in job.approvals],
+        "approvals_needed": job.approvals_needed,
         "rolled_back_at": job.rolled_back_at,
         "reason": job.reason,
         "outcome": standing(job),
@@ -39,5 +41,14 @@ def standing(job: RetrainingJob) -> str:
     if job.cancelled_by:
         return f"being cancelled, asked by {job.cancelled_by}"
     if job.awaiting_until and job.approval is None:
-        return f"waits for approval until {minute(job.awaiting_until)}"
+        return f"waits for approval until {minute(job.awaiting_until)}{_approved(job)}"
     return f"waits: {job.stalled}" if job.stalled else ""
+
+
+def _approved(job: RetrainingJob) -> str:
+    """How far it has come where more than one must approve; empty elsewhere."""
+    if job.approvals_needed == 1:
+        return ""
+    who = " and ".join(approval.actor for approval in job.approvals)
+    by = f" by {who}" if who else ""
+    return f", {len(job.approvals)} of {job.approvals_needed} approved{by}"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 import click
 
+from ...domain.in_short import in_short
 from .job_summary import standing
 from .output import minute, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ...domain.explain import Moment
     from ...domain.jobs import RetrainingJob
     from ..reading import Installation
@@ -21,7 +27,7 @@ def show_job(installation: Installation, prefix: str, as_json: bool) -> None:
     Args:
         installation: Where to read.
         prefix: The job, or the beginning of its identity.
-        as_json: Print ``{"job": …, "timeline": […]}``; the job is null before it is opened.
+        as_json: Print ``{"job": …, "in_short": {…}, "timeline": […]}``; the job is null before it is opened.
 
     Raises:
         UnknownJob: There is no such job.
@@ -30,9 +36,13 @@ def show_job(installation: Installation, prefix: str, as_json: bool) -> None:
     model, job_id = installation.find_job(prefix)
     job, moments = installation.job(model, job_id), installation.timeline(model, job_id)
     if as_json:
-        print_json({"job": job, "job_id": job_id, "model": model, "timeline": moments})
+        short = in_short(job) if job else {}
+        print_json({"job": job, "job_id": job_id, "model": model, "in_short": short, "timeline": moments})
         return
     click.echo(f"Job {job_id} of {model}: {_state(job)}{_spent(job)}")
+    if job is not None:
+        click.echo()
+        _print_facts(in_short(job))
     for moment in moments:
         _print_moment(moment)
 
@@ -40,6 +50,10 @@ def show_job(installation: Installation, prefix: str, as_json: bool) -> None:
 def _state(job: RetrainingJob | None) -> str:
     if job is None:
         return "asked for, not opened yet"
+    if not job.is_open:
+        promoted = job.candidate and job.deployed
+        word = "promoted" if promoted else "not promoted"
+        return f"completed, {word}" if job.status.value == "completed" else job.status.value
     detail = standing(job)
     return f"{job.status.value}, {detail}" if detail else job.status.value
 
@@ -52,6 +66,18 @@ def _spent(job: RetrainingJob | None) -> str:
     cost = f"cost {job.cost:.2f}" if job.cost is not None else ""
     said = ", ".join(filter(None, (attempts, cost)))
     return f" ({said})" if said else ""
+
+
+def _print_facts(facts: Mapping[str, str]) -> None:
+    """Print headings and sentences; on a terminal they are wrapped, in a pipe each is a line."""
+    width = max(map(len, facts)) + 2
+    wraps = sys.stdout.isatty()
+    room = max(shutil.get_terminal_size().columns - width, 40) if wraps else sys.maxsize
+    for heading, text in facts.items():
+        first, *more = textwrap.wrap(text, room) if wraps else [text]
+        click.echo(f"{heading.ljust(width)}{first}")
+        for line in more:
+            click.echo(f"{'':{width}}{line}")
 
 
 def _print_moment(moment: Moment) -> None:

@@ -66,6 +66,8 @@ def _requested(state: ModelState) -> dict[str, Any]:
     keys = ("created_at", "completed_at", "candidate", "improvement", "decision", "awaiting_until")
     return {
         **dict.fromkeys(keys),
+        "approvals": [],
+        "approvals_needed": None,
         "job_id": state.start.job_id,
         "model": state.model,
         "trigger": "manual",

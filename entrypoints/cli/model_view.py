@@ -46,6 +46,7 @@ def _object(state: ModelState, look: datetime | None, watched: bool) -> dict[str
         "served_before": state.served,
         "withdrawn": sorted(state.quarantined.values()),
         "conflict": state.conflict,
+        "below_floor": state.below_floor,
         "open_job": summary_of(state.open_job) if state.open_job else None,
         "start_request": state.start,
         "rollback_request": state.rollback,
@@ -70,6 +71,7 @@ def _facts(state: ModelState, look: datetime | None, watched: bool) -> dict[str,
         "Served before": ", ".join(f"version {champion.version.version}" for champion in state.served),
         "Withdrawn": ", ".join(f"version {label}" for label in sorted(state.quarantined.values())),
         "Conflict": _conflict(state),
+        "Below the floor": _below_floor(state),
         "Asked for": _asked(state),
         "Suppressed": _suppressed(state),
         "Flapping": "the verdicts change too fast; not every change is recorded, each look is counted"
@@ -99,6 +101,17 @@ def _conflict(state: ModelState) -> str:
     return (
         f"the alias points at version {state.conflict}, against the ledger; nothing is promoted until it is "
         f"set back, or accepted: autoretrain override adopt {state.model}"
+    )
+
+
+def _below_floor(state: ModelState) -> str:
+    below = state.below_floor
+    if below is None:
+        return ""
+    where = "as watched" if below.source == "live" else "on the holdout of a job"
+    return (
+        f"the champion's {below.measure} was {below.value:.4f} {where} on {minute(below.since)}, below "
+        f"{below.floor:g}; nothing worse is promoted for it: train a better one, or roll back"
     )
 
 

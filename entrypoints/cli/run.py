@@ -37,8 +37,21 @@ _log = logging.getLogger(__name__)
     help="Address of /metrics, /healthz and /readyz; port 0 takes a free one, '' none.  [default: the "
     "settings' controller.listen; none with --once and --until-idle]",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Look as ever and say what would be done; nothing is recorded, started, moved or sent.",
+)
+@click.option("--json", "as_json", is_flag=True, help="What a dry run says, as JSON with stable keys.")
 @pass_invocation
-def run(invocation: Invocation, once: bool, until_idle: bool, listen: str | None) -> None:
+def run(
+    invocation: Invocation,
+    once: bool,
+    until_idle: bool,
+    listen: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     """Watch the fleet, until SIGTERM or Ctrl-C.
 
     Looks, retrains, judges, promotes or says why not.
@@ -46,11 +59,25 @@ def run(invocation: Invocation, once: bool, until_idle: bool, listen: str | None
     Only one runs on a ledger in SQLite; on PostgreSQL several share the models. What a signal interrupts is
     finished first; what a crash interrupts is taken up by the next run, or by another one.
     """
+    if once and until_idle:
+        raise click.UsageError("--once and --until-idle exclude one another")
+    if as_json and not dry_run:
+        raise click.UsageError("--json says what a dry run finds; add --dry-run")
+    if dry_run and listen:
+        raise click.UsageError("--dry-run serves no pages; leave out --listen")
+    if dry_run:
+        from .dry_run import dry_run as look_only
+
+        look_only(invocation, once, until_idle, as_json)
+    else:
+        _control(invocation, once, until_idle, listen)
+
+
+def _control(invocation: Invocation, once: bool, until_idle: bool, listen: str | None) -> None:
+    """Run the loop, and act."""
     from ...adapters.telemetry_prometheus import PrometheusTelemetry
     from ..service import Service, StopSignal, exclusive, release_quietly
 
-    if once and until_idle:
-        raise click.UsageError("--once and --until-idle exclude one another")
     telemetry = PrometheusTelemetry()
     pipeline = invocation.pipeline("run", patient=once, quiet=False, telemetry=telemetry)
     if listen is None:

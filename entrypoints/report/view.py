@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from ...domain.explain import Moment, timeline
 from ...domain.fold import fold
+from ...domain.in_short import in_short
 from ...domain.jobs import JobStatus, RetrainingJob
 from ...domain.promotion import Outcome
 from ...domain.sealing import Fault, load, verify
@@ -47,6 +48,7 @@ class JobView:
         job: The job.
         badge: What came of it, in a word or two.
         tone: How to colour that: good, bad, wait or plain.
+        short: The job in short, by heading.
         story: Its timeline.
         scores: Measures of both versions, empty before validation.
         plot: SVG of the scores; empty when there are none.
@@ -56,6 +58,7 @@ class JobView:
     job: RetrainingJob
     badge: str
     tone: str
+    short: Mapping[str, str]
     story: tuple[Moment, ...]
     scores: tuple[Score, ...]
     plot: str
@@ -193,7 +196,7 @@ def _job_view(job: RetrainingJob, story: tuple[Moment, ...], anchor: str) -> Job
     drawn = any(score.values for score in scores)
     label = f"Scores on the holdout of job {job.job_id}: " + "; ".join(_score_text(score) for score in scores)
     plot = score_plot(scores, f"{anchor}-s", label) if drawn else ""
-    return JobView(anchor, job, badge, tone, story, scores, plot)
+    return JobView(anchor, job, badge, tone, in_short(job), story, scores, plot)
 
 
 def _outcome(job: RetrainingJob) -> tuple[str, str]:

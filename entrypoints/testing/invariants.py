@@ -147,6 +147,7 @@ def check_world(histories: Sequence[History], record: Record, outbox: Outbox) ->
         slots_are_used_once(history)
         moves_along_the_table(history)
         only_proven_promotions(history)
+        enough_people_approved(history)
         same_rows(history, record)
         unknown_never_passes(history)
         withdrawn_stays_away(history)
@@ -261,6 +262,16 @@ def _check_unseen(job: RetrainingJob, name: str) -> None:
         assert seen is None or not seen.overlaps(holdout.window), f"{name}: version {version.version} saw it"
     if training.last_at and holdout.first_at:
         assert training.last_at < holdout.first_at, f"{name}: the holdout is not later than the training rows"
+
+
+def enough_people_approved(history: History) -> None:
+    """What waited for people serves only if as many different ones approved as it needed."""
+    for step in history.of_kind("promotion.intended"):
+        job = step.job
+        if job.awaiting_since is None:
+            continue
+        people = {approval.actor for approval in job.approvals}
+        assert len(people) >= job.approvals_needed, f"job {job.job_id} was approved by {people} alone"
 
 
 # -- rule 4 -------------------------------------------------------------------------------------------------

@@ -203,7 +203,10 @@ class World:
 
 
 def small_fleet() -> dict[str, ModelSpec]:
-    """Two classifiers with short windows: one halts at a foreign champion, one adopts it."""
+    """Two classifiers with short windows: one halts at a foreign champion, one adopts it.
+
+    Of the second, two people approve what was started by hand, and what waits for them gives way.
+    """
     trigger = TriggerConfig(evaluation_window_days=10, training_window_days=30)
     shared: dict[str, Any] = {
         "trigger": trigger,
@@ -217,7 +220,12 @@ def small_fleet() -> dict[str, ModelSpec]:
             name="fraud",
             rule="performance & ~drift | schedule",
             promotion=PromotionSpec(
-                first_champion="floor", on_conflict="adopt", min_improvement=0.0, approval_days=2
+                first_champion="floor",
+                on_conflict="adopt",
+                min_improvement=0.0,
+                approval_days=2,
+                approvals=2,
+                pending="supersede",
             ),
             **shared,
         ),

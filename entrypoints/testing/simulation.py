@@ -42,6 +42,7 @@ MODELS = st.sampled_from(["churn", "fraud"])
 CONTROLLERS = st.sampled_from(["first", "second"])
 BOUNDARIES = st.sampled_from([0.5, 0.53, 0.58, 0.62, 0.8])
 EARLIER = st.sampled_from([None, None, "1", "2", "99"])
+PEOPLE = ["ann", "bob"]
 ANSWERS = st.sampled_from(["approve", "reject", "cancel"])
 MISHAPS: st.SearchStrategy[dict[int, Fault]] = st.just({}) | st.dictionaries(
     st.integers(0, 12) | st.integers(0, 45), st.sampled_from(Fault), min_size=1, max_size=2
@@ -283,7 +284,8 @@ class RetrainingMachine(RuleBasedStateMachine):
         self.start(model, {})
         match answer:
             case "approve":
-                self.approve(model, None, False, mishaps)
+                for actor in PEOPLE:
+                    self.approve(model, actor, None, False, mishaps)
             case "reject":
                 self.reject(model, mishaps)
             case _:
@@ -293,13 +295,22 @@ class RetrainingMachine(RuleBasedStateMachine):
     @told
     def start(self, model: str, mishaps: dict[int, Fault]) -> None:
         """A person asks for a retraining."""
-        self.ask(model, lambda state: requests.ask_start(state, "ann", {"depth": 3}, "new data"), mishaps)
+        supersede = self.world.fleet[model].promotion.pending == "supersede"
+        self.ask(model, lambda s: requests.ask_start(s, "ann", {"depth": 3}, "new data", supersede), mishaps)
 
-    @rule(model=MODELS, least=st.sampled_from([None, 0.0, 0.05]), override=st.booleans(), mishaps=MISHAPS)
+    @rule(
+        model=MODELS,
+        actor=st.sampled_from(PEOPLE),
+        least=st.sampled_from([None, 0.0, 0.05]),
+        override=st.booleans(),
+        mishaps=MISHAPS,
+    )
     @told
-    def approve(self, model: str, least: float | None, override: bool, mishaps: dict[int, Fault]) -> None:
-        """A person lets the last job's candidate serve."""
-        self.ask(model, lambda s: requests.ask_approve(s, _last(s), "ann", "fine", least, override), mishaps)
+    def approve(
+        self, model: str, actor: str, least: float | None, override: bool, mishaps: dict[int, Fault]
+    ) -> None:
+        """A person lets the last job's candidate serve, alone or with another."""
+        self.ask(model, lambda s: requests.ask_approve(s, _last(s), actor, "fine", least, override), mishaps)
 
     @rule(model=MODELS, mishaps=MISHAPS)
     @told

@@ -31,6 +31,7 @@ FULL = TickReport(
     metrics={("heat", "accuracy"): 0.91},
     unknown={"drift": 2},
     conflicts=1,
+    below_floor=3,
     next_due=AT,
 )
 

@@ -61,6 +61,7 @@ class TestPrometheusTelemetry(TelemetryContract):
             ("autoretrain_due_lag_seconds", ()): 7.5,
             ("autoretrain_unknown_verdicts", (("trigger", "drift"),)): 2.0,
             ("autoretrain_conflicts", ()): 1.0,
+            ("autoretrain_champions_below_floor", ()): 3.0,
             ("autoretrain_model_metric", (("metric", "accuracy"), ("model", "heat"))): 0.91,
         }
         assert {key: page.get(key) for key in expected} == expected

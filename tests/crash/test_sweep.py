@@ -36,7 +36,9 @@ def test_the_cycle_has_everything_in_it(sweep: Sweep) -> None:
         ["manual", "cancelled", None, False, False],
     ]
     assert (end.alias, end.withdrawn) == ("1", ["2"])
-    assert end.told == {"started": 2, "deployed": 1, "completed": 2, "rolled_back": 1}
+    assert end.told == {
+        "champion_below_floor": 1, "started": 2, "deployed": 1, "completed": 2, "rolled_back": 1,
+    }  # fmt: skip
     assert not any(sweep.faults(sweep.whole))
     assert {name.partition(".")[0] for name in sweep.whole.points} >= {
         "ledger",

@@ -25,6 +25,7 @@ from autoretrain.adapters.memory import (
 from autoretrain.adapters.memory_scorer import MemoryScorer
 from autoretrain.domain.controller import Controller
 from autoretrain.domain.jobs import JobStatus
+from autoretrain.domain.limits import Limit, LimitSettings
 from autoretrain.domain.requests import ask_approve, ask_cancel, ask_rollback, ask_start
 from autoretrain.domain.routes import Route
 from autoretrain.domain.sealing import Draft, seal, verify
@@ -35,6 +36,7 @@ from autoretrain.ports.compute import RunRequest, RunState, RunStatus
 from autoretrain.ports.drift import DriftReport
 from autoretrain.ports.errors import LeaseLost, Overtaken, Permanent, Temporary, UnknownModel
 from autoretrain.ports.ledger import Append
+from autoretrain.ports.limits import Unit
 from autoretrain.ports.metrics import MetricQuery, MetricWindow
 from autoretrain.ports.registry import ModelVersion
 from autoretrain.ports.values import Pending
@@ -107,8 +109,10 @@ class TestALife:
         report = place.controller().tick(NOW)
         assert place.registry.aliases == {"m": "2"}
         assert report.events["m", "promotion.done"] == 1
-        assert [notice.event for notice in place.notifier.sent] == ["started", "deployed", "completed"]
-        assert report.notices_sent == 3
+        assert [notice.event for notice in place.notifier.sent] == [
+            "started", "deployed", "completed", "champion_below_floor",
+        ]  # fmt: skip
+        assert report.notices_sent == 4
         assert place.telemetry.reports == [report]
         assert verify("m", place.ledger.read("m")) is None
         assert place.registry.notes["m", "2"]["accuracy"] == 1.0
@@ -182,6 +186,70 @@ class TestALife:
         controller.tick(NOW)
         assert place.compute.started == {f"{job_id}/train/{n}": 1 for n in (1, 2, 3)}
         assert controller.state("m").jobs[job_id].status is JobStatus.FAILED
+
+
+class TestGivingWay:
+    """A job that waits for a person, under ``pending = "supersede"``."""
+
+    LATER = NOW + 25 * HOUR
+
+    def waiting(self, **promotion: Any) -> tuple[Place, Controller, str]:
+        spec = spec_of(rule="performance", promotion={"pending": "supersede", **promotion})
+        place = Place(fleet={"m": spec})
+        controller = place.controller()
+        job_id = controller.request("m", start(), NOW).data["job_id"]
+        controller.tick(NOW)
+        place.metrics.set("m", "accuracy", 0.9)  # worse than the threshold, and above the floor
+        return place, controller, job_id
+
+    def test_a_trigger_ends_it_and_the_next_goes_as_far_as_it_can_in_the_same_tick(self) -> None:
+        place, controller, first = self.waiting()
+        controller.tick(self.LATER)
+        state = controller.state("m")
+        assert state.jobs[first].outcome.startswith("superseded by job ")
+        assert next(iter(state.jobs)) == first
+        assert state.last_job is not None
+        assert state.last_job.deployed
+        assert place.registry.aliases == {"m": state.last_job.candidate.version}  # type: ignore[union-attr]
+
+    def test_by_default_it_waits_and_no_metric_is_read(self) -> None:
+        _, controller, first = self.waiting(pending="keep")
+        report = controller.tick(self.LATER)
+        assert (report.looked, report.metrics) == (("m",), {})
+        assert controller.state("m").jobs[first].is_open
+
+    def test_a_call_of_the_library_opens_nothing_by_trigger(self) -> None:
+        _, controller, first = self.waiting()
+        controller.advance("m", self.LATER)
+        assert controller.state("m").jobs[first].is_open
+
+    @pytest.mark.parametrize("error", [Temporary("the registry is away"), Permanent("it refuses")])
+    def test_a_registry_that_does_not_answer_ends_nothing(self, error: Exception) -> None:
+        place, _, first = self.waiting()
+
+        class Away(MemoryRegistry):
+            def champions(self, models: Sequence[str]) -> Mapping[str, ModelVersion]:
+                raise error
+
+        controller = place.using(registry=Away()).controller()
+        controller.tick(self.LATER)
+        assert controller.state("m").jobs[first].waits_for_person
+
+    def test_people_are_heard_first(self) -> None:
+        place, controller, first = self.waiting()
+        controller.request("m", lambda state: ask_approve(state, first, "bob", "fine"), self.LATER)
+        controller.tick(self.LATER)
+        assert (controller.state("m").jobs[first].deployed, place.registry.aliases) == (True, {"m": "2"})
+
+    def test_the_units_that_it_takes_are_the_new_jobs(self) -> None:
+        place, _, first = self.waiting()
+        limits = LimitSettings(fleet=Limit(jobs_per_day=1, concurrent_trainings=1))
+        controller = place.controller("one", limits=limits)
+        controller.tick(self.LATER)
+        day, running = Unit("jobs of the fleet", "2026-03-05", 1), Unit("trainings of the fleet", "", 1)
+        assert controller.state("m").jobs[first].outcome.startswith("superseded")
+        assert list(place.ledger.used([day, running])) == [1, 0]
+        assert controller.exhausted("m", self.LATER) == "jobs of the fleet: 1 a day"
 
 
 class TestQuiet:
@@ -541,7 +609,7 @@ class TestRoutes:
     def test_notices_go_where_the_routes_lead(self) -> None:
         place, pager, mail = Place(), MemoryNotifier(), MemoryNotifier()
         place.fleet["m"] = spec_of(name="m", owner="energy")
-        place.metrics.set("m", "accuracy", 0.8)
+        place.metrics.set("m", "accuracy", 0.9)  # above the floor: no alarm
         routes = [
             Route(targets=("pager",), severity="critical"),
             Route(targets=("mail", "default"), owners=("energy",)),

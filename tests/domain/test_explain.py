@@ -33,7 +33,9 @@ def test_a_promotion_and_its_rollback() -> None:
     assert "f1: 0.9500 (champion 0.8800)" in told[5].details
     policy = f"settings {story.spec.digest[:12]}"
     assert told[-3].details[0] == "in place of 1"
-    assert told[-3].details[1].startswith("controller: f1 ")
+    reason = "f1 0.8800 -> 0.9500 is +7.95% against +5.00% asked for"
+    assert [reason in moment.details for moment in told].count(True) == 1  # by the decision, once
+    assert told[-3].details[1] == "controller"
     assert told[-3].details[2] == policy
     assert told[-1].details == ("in place of 2", "ann: worse", policy)
     assert {moment.at for moment in told} == {NOW}

@@ -107,7 +107,7 @@ class TestChampion:
 class TestAJob:
     def test_is_opened_when_the_rule_says_yes(self) -> None:
         story = Story(QUIET).serving()
-        plan = story.plan(story.idle(ONE, accuracy=0.8))
+        plan = story.plan(story.idle(ONE, accuracy=0.9))
         assert [draft.kind for draft in plan.drafts] == ["look.changed", "job.opened"]
         assert plan.look_at is None
         opened = plan.drafts[1]
@@ -163,7 +163,7 @@ class TestAJob:
 
     def test_does_not_wait_for_what_cannot_change_the_yes(self) -> None:
         story = Story(QUIET).serving()
-        seen = story.idle(ONE, accuracy=0.8)
+        seen = story.idle(ONE, accuracy=0.9)
         pending = {query: Pending("computing") if "Drift" in type(query).__name__ else answer
                    for query, answer in seen.observations.items()}  # fmt: skip
         assert kinds(story, IdleSeen(ONE, pending)) == ["look.changed", "job.opened"]
@@ -195,10 +195,10 @@ class TestAJob:
 class TestCooldown:
     def test_suppresses_and_says_so_once(self) -> None:
         story = Story(QUIET).serving().promoted()
-        plan = story.sees(story.idle(TWO, NOW + 23 * HOUR, accuracy=0.8), NOW + 23 * HOUR)
+        plan = story.sees(story.idle(TWO, NOW + 23 * HOUR, accuracy=0.9), NOW + 23 * HOUR)
         assert [(d.kind, d.data["suppressed"]) for d in plan.drafts] == [("look.changed", "cooldown")]
         assert plan.look_at == NOW + 24 * HOUR
-        assert kinds(story, story.idle(TWO, NOW + 23.5 * HOUR, accuracy=0.8), NOW + 23.5 * HOUR) == []
+        assert kinds(story, story.idle(TWO, NOW + 23.5 * HOUR, accuracy=0.9), NOW + 23.5 * HOUR) == []
 
     def test_ends(self) -> None:
         story = Story(QUIET).serving().promoted()

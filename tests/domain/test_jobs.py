@@ -72,6 +72,8 @@ def test_a_job_that_was_only_opened_knows_nothing_yet() -> None:
         "deployed": False,
         "attempt": 0,
         "priced_attempts": 0,
+        "approvals": (),
+        "approvals_needed": 1,
         "parameters": {},
         "evidence": {},
         "metrics_before": {},

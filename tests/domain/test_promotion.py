@@ -121,7 +121,7 @@ def test_names_that_ledgers_hold_stay_as_they_are() -> None:
         "seed-point@1", "first-champion@1", "approval@1", "safety@1",
     )  # fmt: skip
     assert POLICIES == (
-        "by-trigger@1", "superiority@1", "non-inferiority@1", "improvement@1", "seed-point@1",
+        "by-trigger@1", "superiority@1", "non-inferiority@1", "improvement@1", "approval@1", "seed-point@1",
     )  # fmt: skip
     assert [outcome.value for outcome in Outcome] == ["promote", "reject", "inconclusive"]
 

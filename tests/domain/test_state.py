@@ -45,8 +45,10 @@ def long_story() -> Story:
     story.asked(lambda s: ask_rollback(s, "ann", "once more"))
     story.sees(ChampionSeen(version("9")))  # champion.conflict and rollback.failed
     story.sees(story.idle(version("1")))  # champion.restored
-    story.sees(story.idle(version("1"), accuracy=None))  # look.changed
-    story.sees(story.idle(version("1"), NOW + 2 * DAY, accuracy=None), NOW + 2 * DAY)  # unknown.lasting
+    for hours, accuracy in ((1, 0.6), (25, 0.95), (26, None), (50, None)):
+        # champion.below_floor, champion.above_floor, look.changed, unknown.lasting
+        at = NOW + hours * HOUR
+        story.sees(story.idle(version("1"), at, accuracy=accuracy), at)
     story.by_hand(NOW + 3 * DAY)
     story.asked(lambda s: ask_reject(s, story.job_id, "bob", "not now"))
     story.sees(NothingSeen())

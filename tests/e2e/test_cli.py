@@ -16,7 +16,7 @@ from cli_project import Project, environment, until
 from domain_world import DAY, HOUR, NOW, Story, spec_of, version
 
 from autoretrain.adapters.ledger_sqlite import SqliteLedger
-from autoretrain.domain.requests import ask_start
+from autoretrain.domain.requests import ask_approve, ask_start
 from autoretrain.entrypoints.cli.context import Invocation
 from autoretrain.entrypoints.cli.main import run
 from autoretrain.ports.ledger import Append
@@ -88,7 +88,16 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["jobs"], ["jobs", "--json"], ["show", "m"], ["start", "--help"], ["notices"]]
+    "arguments",
+    [
+        ["--help"],
+        ["jobs"],
+        ["jobs", "--json"],
+        ["show", "m"],
+        ["show", Story().serving().opened().job_id],
+        ["start", "--help"],
+        ["notices"],
+    ],
 )
 def test_commands_that_only_look_import_nothing_heavy(tell: Tell, arguments: list[str]) -> None:
     tell(Story().serving().opened())
@@ -166,6 +175,37 @@ def test_a_job_is_explained_from_its_trigger_to_its_decision(tell: Tell, said: S
     data = said.json("show", story.job_id)
     assert data["job"]["status"] == "completed"
     assert [moment["title"] for moment in data["timeline"]][-1] == "Job completed"
+
+
+def test_a_job_is_told_in_short_before_its_timeline(tell: Tell, said: Said) -> None:
+    story = Story().serving().promoted()
+    tell(story)
+
+    text, data = said.by("show", story.job_id[:8]), said.json("show", story.job_id)
+
+    head, *facts = text.split("\n\n")[:2]
+    assert head == f"Job {story.job_id} of m: completed, promoted"
+    assert sorted(line.split("  ")[0] for line in facts[0].splitlines()) == list(data["in_short"])
+    assert data["in_short"]["Outcome"].startswith("promoted, version 2 serves from ")
+
+
+def test_who_has_approved_so_far_is_shown(tell: Tell, said: Said) -> None:
+    story = Story(spec_of(promotion={"approvals": 2})).serving().by_hand()
+    story.asked(lambda state: ask_approve(state, story.job_id, "bob", "fine"))
+    tell(story)
+
+    (job,) = said.json("jobs")
+
+    assert (job["approvals"], job["approvals_needed"]) == (["bob"], 2)
+    assert ", 1 of 2 approved by bob" in said.by("jobs", "m")
+    assert ", 1 of 2 approved by bob" in said.by("show", story.job_id)
+
+
+def test_a_champion_below_the_floor_is_shown(tell: Tell, said: Said) -> None:
+    tell(Story().serving().opened())
+
+    assert "the champion's accuracy was 0.8000 as watched on 2026-03-04" in said.by("show", "m")
+    assert said.json("show", "m")["below_floor"]["floor"] == 0.85
 
 
 def test_a_model_is_shown_with_what_is_unknown_and_in_conflict(tell: Tell, said: Said) -> None:
