@@ -12,6 +12,7 @@ from .jobs import RetrainingJob
 from .sealing import Head
 from .spending import Spending
 from .steadiness import Steadiness
+from .watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ class ModelState:
         unknown_since: Since when each trigger is unknown.
         alarmed: Triggers whose lasting unknown was told.
         spending: Decisions that used up some of the quarter's error rate.
+        watch: The watch over the champion since it was promoted; ``None`` where there was none.
     """
 
     model: str
@@ -137,6 +139,7 @@ class ModelState:
     alarmed: frozenset[str] = frozenset()
     earlier_jobs: int = 0
     spending: Spending = field(default_factory=Spending)
+    watch: Watch | None = None
 
     @property
     def open_job(self) -> RetrainingJob | None:

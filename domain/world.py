@@ -46,11 +46,13 @@ from .plan import (
     ScoresSeen,
     Seen,
     Trouble,
+    WatchSeen,
     phase_of,
 )
 from .spec import ModelSpec
 from .state import ModelState
 from .triggers import CustomAnswer, CustomQuery, DriftQuery, Missing, Observation, Query, Rule
+from .watch_looks import WatchLooks
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -129,6 +131,7 @@ class World:
         self._rations = rations
         self._triggers = triggers
         self._crew = crew or InTurn()
+        self._looks = WatchLooks(fleet)
         self._watch_from: datetime | None = None  # where the registry was away when we last watched
         self.tally = Tally()
 
@@ -192,10 +195,13 @@ class World:
         idle = [state for state in states if phase_of(state) is Phase.IDLE]
         busy = [state for state in states if phase_of(state) is not Phase.IDLE]
         watched = self._watched(busy, now) if watch else []
-        answers = self.put([*self._champions_question([*idle, *watched]), *map(self._job_question, busy)])
+        batches = self._looks.queries([*idle, *watched], now)
+        questions = [*self._champions_question([*idle, *watched]), *map(self._job_question, busy)]
+        answers = self.put([*questions, *([self._metrics_question(batches)] if batches else [])])
         seen = {state.model: answers.get(_key("job", state), _AWAITED) for state in busy}
         strays = self._strays(watched, answers, now)
-        return {**seen, **strays, **self._look_at_idle(idle, answers, now, self._own_rules(idle))}
+        others = self._look_at_idle(idle, answers, now, self._own_rules(idle))
+        return {**seen, **strays, **others, **self._watches([*idle, *watched], answers, now)}
 
     def _watched(self, states: list[ModelState], now: datetime) -> list[ModelState]:
         """Models with an open job whose alias is looked at as well.
@@ -218,6 +224,19 @@ class World:
             for state in known
             if settle_champion(self._fleet[state.model], state, found[state.model])
         }
+
+    def _watches(
+        self, states: list[ModelState], answers: Mapping[Hashable, Any], now: datetime
+    ) -> dict[str, WatchSeen | Pending]:
+        """Watches that have something to record, where it is known that their version serves."""
+        found = {state.model: answers.get(_key("champion", state), _AWAITED) for state in states}
+        seen = {
+            state.model: self._looks.seen(state, answers, now)
+            for state in states
+            if not isinstance(found[state.model], Trouble | Pending)
+            and not settle_champion(self._fleet[state.model], state, found[state.model])
+        }
+        return {model: each for model, each in seen.items() if each is not None}
 
     def look_at_idle(
         self, states: list[ModelState], now: datetime, rules: Mapping[str, Rule]
