@@ -197,11 +197,14 @@ class World:
         watched = self._watched(busy, now) if watch else []
         batches = self._looks.queries([*idle, *watched], now)
         questions = [*self._champions_question([*idle, *watched]), *map(self._job_question, busy)]
-        answers = self.put([*questions, *([self._metrics_question(batches)] if batches else [])])
+        questions += [self._metrics_question(batches)] if batches else []
+        answers = self.put(questions)
         seen = {state.model: answers.get(_key("job", state), _AWAITED) for state in busy}
         strays = self._strays(watched, answers, now)
+        watching = self._watches([*idle, *watched], answers, now)
+        idle = [state for state in idle if state.model not in watching]
         others = self._look_at_idle(idle, answers, now, self._own_rules(idle))
-        return {**seen, **strays, **others, **self._watches([*idle, *watched], answers, now)}
+        return {**seen, **strays, **others, **watching}
 
     def _watched(self, states: list[ModelState], now: datetime) -> list[ModelState]:
         """Models with an open job whose alias is looked at as well.
