@@ -232,7 +232,7 @@ def _watch_begun(data: Mapping[str, Any]) -> _Story:
         baseline = f"its holdout, {_number(data['baseline'])}"
     return f"Watched for {days:g} days", [
         f"live {data['metric']} against {baseline}; {data['tolerance']:.1%} worse is tolerated",
-        f"a version within that is ever taken back with a chance of {data['alpha']:g}",
+        f"a version within that is taken back with a chance of {data['alpha']:g} at most",
     ]
 
 

@@ -238,7 +238,7 @@ class WatchedMachine(RetrainingMachine):
 def test_the_rules_hold_for_watched_models() -> None:
     run_state_machine_as_test(
         WatchedMachine,
-        settings=settings(max_examples=20, stateful_step_count=25, derandomize=True, deadline=None),
+        settings=settings(max_examples=40, stateful_step_count=25, derandomize=True, deadline=None),
     )
 
 
