@@ -131,8 +131,8 @@ def compared(watch: Watch) -> str:
 
 
 def length_of(span: timedelta) -> str:
-    """A span in days, or in hours where it is shorter than one."""
-    days = span / timedelta(days=1)
-    if days >= 1:
-        return f"{days:g} day" + ("s" if days != 1 else "")
-    return f"{span / timedelta(hours=1):g} h"
+    """A span in days, hours or seconds, whichever is the longest unit that it holds."""
+    if span >= timedelta(days=1):
+        days = span / timedelta(days=1)
+        return f"{days:g} day" if days == 1 else f"{days:g} days"
+    return f"{span / timedelta(hours=1):g} h" if span >= timedelta(hours=1) else f"{span.total_seconds():g} s"

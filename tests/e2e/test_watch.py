@@ -8,7 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from cli_project import environment, until
+from cli_project import Project as CliProject
+from cli_project import entries_of, environment, kinds, until
+from live_model import LiveModel, exporting
 from project_kit import MODEL, NOW, Project, table, told, tree
 from prometheus_server import backfill, serving
 
@@ -168,6 +170,40 @@ def test_a_live_metric_that_goes_missing_is_never_good(tmp_path: Path, policy: s
     assert last["watch_paused"] == "warning"
     assert last["watch_ended"] == ("critical" if policy == "page" else "warning")
     pipeline.release()
+
+
+@pytest.mark.service
+@pytest.mark.slow
+def test_a_controller_that_runs_takes_it_back_by_itself(tmp_path: Path) -> None:
+    """Every command as a user types it, against the clock: batches of two seconds, scraped as they happen."""
+    (tmp_path / "prometheus").mkdir()
+    (tmp_path / "project").mkdir()
+    with (
+        exporting(LiveModel(MODEL, accuracy=0.99)) as model,
+        serving(tmp_path / "prometheus" / "data", targets={"boilers": model.target}) as server,
+    ):
+        project = CliProject.create(tmp_path / "project")
+        file, second = project.directory / "autoretrain.toml", 1 / 86400
+        settings = file.read_text().replace('"performance"', '"manual"\ncheck_every_seconds = 1')
+        watch = f"days = {120 * second}\nbatch_days = {2 * second}\ntolerance = 0.05\n"
+        head = _PROMETHEUS.format(url=server.url).replace("3600", "0.5")
+        file.write_text(f"{head}{settings}\n[models.boiler.watch]\n{watch}")
+        controller = project.spawn("run")
+        try:
+            for number, depth in enumerate((2, 5), start=1):
+                job = project.ask("start", MODEL, "--param", f"depth={depth}")
+                until(lambda count=number: kinds(project).count("approval.awaited") == count, 180)  # type: ignore[misc]
+                assert f"version {number} promoted" in project.ask("approve", job)
+            until(lambda: "watch.batch" in kinds(project)[-3:])
+            assert "tolerated; until" in project.ask("show", MODEL)
+            model.accuracy = 0.6
+            until(lambda: "rollback.done" in kinds(project), 120)
+        finally:
+            controller.terminate()
+            controller.wait(60)
+        assert "Champion       version 1" in project.ask("show", MODEL)
+        at = {entry.kind: entry.at for entry in entries_of(project)}
+        assert at["watch.ended"] == at["request.rollback"] == at["rollback.done"]
 
 
 @pytest.mark.slow
