@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from autoretrain.domain.config import TriggerConfig
 from autoretrain.domain.limits import Limit
 from autoretrain.domain.routes import Route
-from autoretrain.domain.spec import PromotionSpec, TrainingSpec
+from autoretrain.domain.spec import PromotionSpec, TrainingSpec, WatchSpec
 from autoretrain.entrypoints.settings import Secrets, Settings
 from autoretrain.entrypoints.settings_cloudwatch import CloudWatchQuerySettings, CloudWatchSettings
 from autoretrain.entrypoints.settings_kubernetes import (
@@ -59,6 +59,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         TriggerConfig,
         TrainingSpec,
         PromotionSpec,
+        WatchSpec,
         LedgerSettings,
         StorageSettings,
         AdapterSettings,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from ..ports.data import Snapshot
@@ -13,6 +13,7 @@ from ..ports.values import TimeWindow
 from .promotion import Decision, Outcome
 from .validation import ValidationResult
 from .verdict import Answer, Verdict
+from .watch import Terms
 
 
 def time_of(text: str) -> datetime:
@@ -72,3 +73,21 @@ def paired_of(data: Mapping[str, Any]) -> Paired:
 def decision_of(data: Mapping[str, Any]) -> Decision:
     """Decision from its JSON."""
     return Decision(Outcome(data["outcome"]), data["rule"], data["reason"], data["numbers"])
+
+
+def terms_of(data: Mapping[str, Any]) -> Terms:
+    """Terms of a watch from its JSON."""
+    return Terms(
+        metric=data["metric"],
+        direction=data["direction"],
+        batch=timedelta(seconds=data["batch_seconds"]),
+        delay=timedelta(seconds=data["delay_seconds"]),
+        min_rows=data["min_rows"],
+        batches=data["batches"],
+        deadline=timedelta(seconds=data["deadline_seconds"]),
+        tolerance=data["tolerance"],
+        alpha=data["alpha"],
+        baseline=data["baseline"],
+        previous=version_of(data["previous"]) if data["previous"] else None,
+        on_unknown=data["on_unknown"],
+    )

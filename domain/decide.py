@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import cast
 
@@ -28,6 +29,7 @@ from .plan import (
     ScoresSeen,
     Seen,
     Trouble,
+    WatchSeen,
     phase_of,
 )
 from .rollback import decide_rollback, decide_rollback_trouble
@@ -35,6 +37,7 @@ from .spec import ModelSpec
 from .state import ModelState
 from .superseding import decide_pending
 from .triggers import Rule
+from .watching import decide_watch, next_watch
 
 
 def decide(spec: ModelSpec, rule: Rule, state: ModelState, seen: Seen, now: datetime) -> Plan:
@@ -50,6 +53,16 @@ def decide(spec: ModelSpec, rule: Rule, state: ModelState, seen: Seen, now: date
     Returns:
         Entries to record, then an act, then when to look again.
     """
+    plan = _plan(spec, rule, state, seen, now)
+    wake = next_watch(spec, state, now)
+    if plan.look_at is None or wake is None:
+        return plan
+    return replace(plan, look_at=min(plan.look_at, wake))
+
+
+def _plan(spec: ModelSpec, rule: Rule, state: ModelState, seen: Seen, now: datetime) -> Plan:
+    if isinstance(seen, WatchSeen):
+        return Plan(decide_watch(spec, state, seen.answers, now))  # then look again
     if phase_of(state) is Phase.ROLLBACK:
         if isinstance(seen, Trouble):
             return decide_rollback_trouble(state, seen, now)
@@ -76,10 +89,10 @@ def _decide_job(
         case ScoresSeen():
             return decide_validation(spec, state, job, seen, now)
         case ChampionSeen() if phase_of(state) is Phase.DEPLOYMENT:
-            return decide_deployment(state, job, seen)
+            return decide_deployment(spec, state, job, seen)
         case ChampionSeen():
             return decide_moved(spec, state, seen)
-        case NothingSeen() | IdleSeen():
+        case NothingSeen() | IdleSeen() | WatchSeen():
             return _decide_waiting(spec, rule, state, job, seen, now)
 
 

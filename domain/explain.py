@@ -237,6 +237,37 @@ def _rolled_back(data: Mapping[str, Any]) -> _Story:
     return f"Rolled back to version {data['target']['version']}", _account(data, data["withdrawn"])
 
 
+def _watch_begun(data: Mapping[str, Any]) -> _Story:
+    days = data["batches"] * data["batch_seconds"] / 86400
+    if data["previous"]:
+        baseline = f"version {data['previous']['version']} on the same rows"
+    else:
+        baseline = f"its holdout, {_number(data['baseline'])}"
+    return f"Watched for {days:g} days", [
+        f"live {data['metric']} against {baseline}; {data['tolerance']:.1%} worse is tolerated",
+        f"a version within that is taken back with a chance of {data['alpha']:g} at most",
+    ]
+
+
+def _watched(data: Mapping[str, Any]) -> _Story:
+    rows = "" if data["rows"] is None else f", {data['rows']} of them"
+    between = (
+        "" if data["low"] is None else f"; all so far: between {data['low']:+.1%} and {data['high']:+.1%}"
+    )
+    return f"Watch: {_number(data['live'])} against {_number(data['baseline'])}", [
+        f"rows {_span(data['window'])}{rows}",
+        f"{data['worse']:+.1%} worse{between} (e-value {data['e_value']:.3g})",
+    ]
+
+
+def _watch_missed(data: Mapping[str, Any]) -> _Story:
+    return "Watch paused: a batch is unknown", [f"rows {_span(data['window'])}", data["reason"]]
+
+
+def _watch_ended(data: Mapping[str, Any]) -> _Story:
+    return f"Watch ended: {data['outcome']}", [data["reason"]]
+
+
 def _account(data: Mapping[str, Any], before: str | None) -> list[str]:
     """Who moved the champion, why, and under which settings; as far as an older release wrote it down."""
     who, why, policy = (data.get(name, "") for name in ("who", "why", "policy"))
@@ -263,6 +294,10 @@ _TELLERS: Mapping[str, Callable[[Mapping[str, Any]], _Story]] = {
     "job.stalled": _stalled,
     "job.closed": _closed,
     "rollback.done": _rolled_back,
+    "watch.begun": _watch_begun,
+    "watch.batch": _watched,
+    "watch.missed": _watch_missed,
+    "watch.ended": _watch_ended,
 }
 
 

@@ -28,6 +28,10 @@ Entries hold facts, never instructions. Kinds, with what their data says:
     rollback.skipped      the version to go back to cannot serve any more; the next one before it is taken
     rollback.done         it points at the earlier version; the withdrawn one is quarantined
     rollback.failed       it could not be moved back
+    watch.begun           the live metric of a promoted version is compared from now on; the terms
+    watch.batch           one batch of it is known, and what all of them show
+    watch.missed          one batch stayed unknown, and why
+    watch.ended           harm, kept, unknown or stopped; any other champion ends a watch, too
 
 Each of promotion.intended, promotion.done, rollback.intended and rollback.done says ``who`` decided it (a
 person, or the controller by its policy), ``why``, which version served ``before``, and the ``policy``: the
@@ -44,12 +48,13 @@ from typing import Any
 
 from ..ports.errors import Permanent
 from ..ports.ledger import ENTRY_VERSION, Entry
-from .codec import decision_of, snapshot_of, time_of, validation_of, version_of, window_of
+from .codec import decision_of, snapshot_of, terms_of, time_of, validation_of, version_of, window_of
 from .jobs import Approval, JobStatus, RetrainingJob, together
 from .promotion import APPROVAL, Decision, Outcome, improvement, is_tested
 from .sealing import Head, load
 from .state import BelowFloor, Champion, Misses, ModelState, Rollback, StartRequest
 from .trigger_types import TriggerType
+from .watch import Watch
 
 SLOT_KEY = "slot:"
 """Entries that settle a cron slot are keyed by it: ``slot:2026-03-01T00:00:00+00:00``."""
@@ -139,7 +144,7 @@ def _enrolled(state: ModelState, line: _Line) -> ModelState:
 
 def _serving(state: ModelState, champion: Champion) -> ModelState:
     served = state.served if state.champion is None else (*state.served, state.champion)
-    return replace(state, champion=champion, served=served, conflict=None, below_floor=None)
+    return replace(state, champion=champion, served=served, conflict=None, below_floor=None, watch=None)
 
 
 def _adopted(state: ModelState, line: _Line) -> ModelState:
@@ -391,6 +396,31 @@ def _rollback_failed(state: ModelState, line: _Line) -> ModelState:
     return replace(state, rollback=None)
 
 
+def _watch_begun(state: ModelState, line: _Line) -> ModelState:
+    return replace(state, watch=Watch(line.data["job_id"], line.at, terms_of(line.data)))
+
+
+def _watch_batch(state: ModelState, line: _Line) -> ModelState:
+    watch = _watch_of(state)
+    moments = watch.moments.after(line.data["worse"])
+    return replace(state, watch=replace(watch, moments=moments, paused=""))
+
+
+def _watch_missed(state: ModelState, line: _Line) -> ModelState:
+    watch = _watch_of(state)
+    return replace(state, watch=replace(watch, missed=watch.missed + 1, paused=line.data["reason"]))
+
+
+def _watch_ended(state: ModelState, line: _Line) -> ModelState:
+    ended = replace(_watch_of(state), outcome=line.data["outcome"], reason=line.data["reason"])
+    return replace(state, watch=ended)
+
+
+def _watch_of(state: ModelState) -> Watch:
+    assert state.watch is not None  # noqa: S101  (watch.begun comes first)
+    return state.watch
+
+
 _STEPS: Mapping[str, Callable[[ModelState, _Line], ModelState]] = {
     "model.enrolled": _enrolled,
     "champion.adopted": _adopted,
@@ -423,6 +453,10 @@ _STEPS: Mapping[str, Callable[[ModelState, _Line], ModelState]] = {
     "rollback.skipped": _rollback_skipped,
     "rollback.done": _rolled_back,
     "rollback.failed": _rollback_failed,
+    "watch.begun": _watch_begun,
+    "watch.batch": _watch_batch,
+    "watch.missed": _watch_missed,
+    "watch.ended": _watch_ended,
 }
 
 KINDS = frozenset(_STEPS)

@@ -31,6 +31,7 @@ from .sealing import CONTROLLER, Draft
 from .spec import ModelSpec
 from .state import ModelState
 from .validation import validate
+from .watching import watch_begun
 
 
 def decide_trouble(state: ModelState, job: RetrainingJob, trouble: Trouble, now: datetime) -> Plan:
@@ -153,8 +154,8 @@ def _expired(spec: ModelSpec, job: RetrainingJob) -> str:
     return f"only {who} approved it within {days:g} days, {needed} people are needed"
 
 
-def decide_deployment(state: ModelState, job: RetrainingJob, seen: ChampionSeen) -> Plan:
-    """The alias was, or is about to be, moved: compare it with what was intended."""
+def decide_deployment(spec: ModelSpec, state: ModelState, job: RetrainingJob, seen: ChampionSeen) -> Plan:
+    """The alias was, or is about to be, moved: compare it with what was intended, and begin the watch."""
     candidate = job.candidate
     assert candidate is not None  # noqa: S101  (the phase comes after it)
     found = seen.champion.version if seen.champion else None
@@ -163,7 +164,8 @@ def decide_deployment(state: ModelState, job: RetrainingJob, seen: ChampionSeen)
         account = _account(job, job.decision, expected, job.decision_policy)
         done = _about(job, "promotion.done", key=f"promoted:{job.job_id}", version=candidate, **account)
         text = job.decision.reason if job.decision else ""
-        return Plan((done, _closed(job, JobStatus.COMPLETED, text)))
+        closed = _closed(job, JobStatus.COMPLETED, text)
+        return Plan((done, closed, *watch_begun(spec, state, job)))
     if found == expected:
         return Plan((), SetChampion(candidate, expected))
     text = f"deployment failed: somebody moved the champion from version {expected} to {found}"

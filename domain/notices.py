@@ -123,6 +123,25 @@ def _unknown(state: ModelState, data: Mapping[str, Any]) -> _Told:
     return "unknown_lasting", "warning", f"{data['trigger']} of {state.model} stays unknown", body
 
 
+def _watch_missed(state: ModelState, data: Mapping[str, Any]) -> _Told | None:
+    if state.watch is None or state.watch.paused:
+        return None  # told when the pause began
+    body = f"a batch of the live metric is unknown: {data['reason']}"
+    return "watch_paused", "warning", f"The watch over {state.model} is paused", body
+
+
+def _watch_ended(state: ModelState, data: Mapping[str, Any]) -> _Told:
+    outcome, pages = data["outcome"], data["on_unknown"] == "page"
+    severity: Severity = "info"
+    if outcome == "harm" or (outcome == "unknown" and pages):
+        severity = "warning" if data["rollback"] else "critical"
+    elif outcome == "unknown":
+        severity = "warning"
+    then = "; it is taken back" if data["rollback"] else "; the version serves on"
+    title = f"The watch over {state.model} ended: {outcome}"
+    return "watch_ended", severity, title, f"{data['reason']}{then}"
+
+
 _TELLERS: Mapping[str, Callable[[ModelState, Mapping[str, Any]], _Told | None]] = {
     "job.opened": _opened,
     "job.closed": _closed,
@@ -135,4 +154,6 @@ _TELLERS: Mapping[str, Callable[[ModelState, Mapping[str, Any]], _Told | None]] 
     "champion.below_floor": _below_floor,
     "champion.above_floor": _above_floor,
     "unknown.lasting": _unknown,
+    "watch.missed": _watch_missed,
+    "watch.ended": _watch_ended,
 }

@@ -122,7 +122,14 @@ class NothingSeen:
     """A phase in which only people and the clock matter."""
 
 
-Seen = IdleSeen | DataSeen | RunSeen | ScoresSeen | ChampionSeen | NothingSeen | Trouble
+@dataclass(frozen=True, slots=True)
+class WatchSeen:
+    """The next batch of a watch, seen when it has something to record; in place of what the phase needs."""
+
+    answers: Observations = field(default_factory=dict)
+
+
+Seen = IdleSeen | DataSeen | RunSeen | ScoresSeen | ChampionSeen | WatchSeen | NothingSeen | Trouble
 
 
 @dataclass(frozen=True, slots=True)

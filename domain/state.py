@@ -12,6 +12,7 @@ from .jobs import RetrainingJob
 from .sealing import Head
 from .spending import Spending
 from .steadiness import Steadiness
+from .watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class ModelState:
         alarmed: Triggers whose lasting unknown was told.
         spending: Decisions that used up some of the quarter's error rate.
         below_floor: That the champion lies below the floor; ``None`` when that is not known.
+        watch: The watch over the champion since it was promoted; ``None`` where there was none.
     """
 
     model: str
@@ -158,6 +160,7 @@ class ModelState:
     earlier_jobs: int = 0
     spending: Spending = field(default_factory=Spending)
     below_floor: BelowFloor | None = None
+    watch: Watch | None = None
 
     @property
     def open_job(self) -> RetrainingJob | None:

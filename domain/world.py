@@ -46,12 +46,14 @@ from .plan import (
     ScoresSeen,
     Seen,
     Trouble,
+    WatchSeen,
     phase_of,
 )
 from .spec import ModelSpec
 from .state import ModelState
 from .superseding import may_be_superseded
 from .triggers import CustomAnswer, CustomQuery, DriftQuery, Missing, Observation, Query, Rule
+from .watch_looks import WatchLooks
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -130,6 +132,7 @@ class World:
         self._rations = rations
         self._triggers = triggers
         self._crew = crew or InTurn()
+        self._looks = WatchLooks(fleet)
         self._watch_from: datetime | None = None  # where the registry was away when we last watched
         self.tally = Tally()
 
@@ -195,15 +198,20 @@ class World:
         busy = [state for state in states if phase_of(state) is not Phase.IDLE]
         pending = [s for s in busy if triggers and may_be_superseded(self._fleet[s.model], s, now)]
         watched = self._watched([state for state in busy if state not in pending], now) if watch else []
-        questions = self._champions_question([*idle, *pending, *watched])
-        answers = self.put([*questions, *map(self._job_question, busy)])
+        beside = [*idle, *pending, *watched]
+        batches = self._looks.queries(beside, now)
+        questions = [*self._champions_question(beside), *map(self._job_question, busy)]
+        questions += [self._metrics_question(batches)] if batches else []
+        answers = self.put(questions)
         seen = {state.model: answers.get(_key("job", state), _AWAITED) for state in busy}
         strays = self._strays(watched, answers, now)
-        looked = self._look_at_idle([*idle, *pending], answers, now, self._own_rules([*idle, *pending]))
+        watching = self._watches(beside, answers, now)
+        resting = [state for state in (*idle, *pending) if state.model not in watching]
+        looked = self._look_at_idle(resting, answers, now, self._own_rules(resting))
         for state in pending:
-            if isinstance(looked[state.model], Trouble):
+            if isinstance(looked.get(state.model), Trouble):
                 del looked[state.model]  # nobody can say who serves: the job waits on, for people alone
-        return {**seen, **strays, **looked}
+        return {**seen, **strays, **looked, **watching}
 
     def _watched(self, states: list[ModelState], now: datetime) -> list[ModelState]:
         """Models with an open job whose alias is looked at as well.
@@ -226,6 +234,19 @@ class World:
             for state in known
             if settle_champion(self._fleet[state.model], state, found[state.model])
         }
+
+    def _watches(
+        self, states: list[ModelState], answers: Mapping[Hashable, Any], now: datetime
+    ) -> dict[str, WatchSeen | Pending]:
+        """Watches that have something to record, where it is known that their version serves."""
+        found = {state.model: answers.get(_key("champion", state), _AWAITED) for state in states}
+        seen = {
+            state.model: self._looks.seen(state, answers, now)
+            for state in states
+            if not isinstance(found[state.model], Trouble | Pending)
+            and not settle_champion(self._fleet[state.model], state, found[state.model])
+        }
+        return {model: each for model, each in seen.items() if each is not None}
 
     def look_at_idle(
         self, states: list[ModelState], now: datetime, rules: Mapping[str, Rule]

@@ -95,6 +95,7 @@ class Settings(Section):
         """What no section can see by itself; every flaw of them all at once."""
         rules = (
             self._queries,
+            self._baselines,
             self._cluster,
             self._labels,
             self._limits,
@@ -111,12 +112,20 @@ class Settings(Section):
         source = self.adapters.metrics
         if source == "rescoring":
             return
-        asked = {spec.metric for spec in self.models.values()}
+        asked = {metric for spec in self.models.values() for metric in spec.live_metrics}
         fix = {"prometheus": "write the PromQL of this metric", "cloudwatch": "say how CloudWatch names it"}
         for metric in sorted(asked - set(getattr(self, source).queries)):
             yield f"{source}.queries.{metric}", fix[source]
         if source == "cloudwatch" and self.cloudwatch.namespace is None:
             yield "cloudwatch.namespace", "name the namespace of your metrics"
+
+    def _baselines(self) -> Iterator[tuple[str, str]]:
+        """Other sources give the metric of whatever served: the version before would be its own baseline."""
+        source = self.adapters.metrics
+        for name, spec in self.models.items() if source != "rescoring" else ():
+            if spec.watch.days and spec.watch.baseline == "previous":
+                fix = f"{source} cannot score the version before; use 'validated', or re-scored metrics"
+                yield f"models.{name}.watch.baseline", fix
 
     def _cluster(self) -> Iterator[tuple[str, str]]:
         if self.adapters.compute != "kubernetes":

@@ -24,7 +24,8 @@ class Notice:
         id: Stable identity; the same event always has the same id, so that a receiver can drop repeats.
         model: Name of the model.
         event: Kind of event (``started``, ``completed``, ``deployed``, ``deployment_failed``,
-            ``rolled_back``, ``rollback_failed``, ``needs_approval``, ``conflict``, ``unknown_lasting``).
+            ``rolled_back``, ``rollback_failed``, ``needs_approval``, ``conflict``, ``unknown_lasting``,
+            ``watch_paused``, ``watch_ended``).
         severity: How much it should disturb.
         title: One line.
         body: What happened and why, a few lines.

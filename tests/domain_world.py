@@ -10,12 +10,22 @@ from typing import Any
 from autoretrain.domain.decide import decide
 from autoretrain.domain.fold import fold
 from autoretrain.domain.idle import situation_of
-from autoretrain.domain.plan import ChampionSeen, DataSeen, IdleSeen, Plan, RunSeen, ScoresSeen, Seen
+from autoretrain.domain.plan import (
+    ChampionSeen,
+    DataSeen,
+    IdleSeen,
+    Plan,
+    RunSeen,
+    ScoresSeen,
+    Seen,
+    WatchSeen,
+)
 from autoretrain.domain.requests import ask_start
 from autoretrain.domain.sealing import Draft, seal
 from autoretrain.domain.spec import ModelSpec
 from autoretrain.domain.state import ModelState
 from autoretrain.domain.triggers import Observation, Query
+from autoretrain.domain.watching import batch_queries
 from autoretrain.ports.compute import RunState, RunStatus
 from autoretrain.ports.data import Snapshot
 from autoretrain.ports.drift import ColumnDrift, DriftReport
@@ -118,6 +128,18 @@ class Story:
             else:
                 answers[query] = DriftReport((ColumnDrift("x", "numeric", psi, None, 1000, 1000),))
         return IdleSeen(champion, answers)
+
+    def batch(self, live: float | None, at: datetime, before: float = 0.95, **more: Any) -> WatchSeen:
+        """What a watch sees of its next batch: the live metric, and that of the version before if asked."""
+        answers: dict[Query, Observation] = {}
+        serving = self.state.champion
+        for query in batch_queries(self.state, at):
+            ours = serving is not None and query.champion == serving.version
+            value = live if ours else before
+            answers[query] = replace(
+                MetricWindow(query, value, "" if value else "no samples", 24, 24), **more
+            )
+        return WatchSeen(answers)
 
     # -- a job, as far as it is wanted ----------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...domain.explain import held_text
+from ...domain.watch import standing as standing_of_watch
 from .job_summary import standing, summary_of
 from .output import minute, print_facts, print_json
 
@@ -56,6 +57,7 @@ def _object(state: ModelState, look: datetime | None, watched: bool) -> dict[str
         "suppressed_until": state.suppressed_until,
         "flapping": state.steadiness.flapping,
         "missed_slots": state.missed,
+        "watch": _watch_object(state),
         "verdicts_changed_at": state.looked_at,
         "next_look": look,
         "jobs": [summary_of(job) for job in _last(state)],
@@ -78,6 +80,7 @@ def _facts(state: ModelState, look: datetime | None, watched: bool) -> dict[str,
         if state.steadiness.flapping
         else "",
         "Missed slots": _missed(state),
+        "Watch": _watch(state),
         "Next look": minute(look),
     }
 
@@ -128,6 +131,36 @@ def _missed(state: ModelState) -> str:
         return ""
     last = f"the last {missed.count} from {minute(missed.first)} to {minute(missed.last)}"
     return f"{missed.total} in all, {last} (missed_slots = {missed.policy})"
+
+
+def _watch(state: ModelState) -> str:
+    if state.watch is None:
+        return ""
+    until = "" if state.watch.outcome else f"; until {minute(state.watch.until)} at the latest"
+    return f"{standing_of_watch(state.watch)}{until}"
+
+
+def _watch_object(state: ModelState) -> dict[str, Any] | None:
+    watch = state.watch
+    if watch is None:
+        return None
+    reading = watch.reading
+    return {
+        "job_id": watch.job_id,
+        "since": watch.since,
+        "until": watch.until,
+        "metric": watch.terms.metric,
+        "batches": watch.moments.count,
+        "batches_missed": watch.missed,
+        "batches_wanted": watch.terms.batches,
+        "worse": watch.moments.mean if watch.moments.count else None,
+        "interval": reading.interval,
+        "e_value": reading.e_value,
+        "tolerance": watch.terms.tolerance,
+        "paused": watch.paused or None,
+        "outcome": watch.outcome or None,
+        "reason": watch.reason or None,
+    }
 
 
 def _asked(state: ModelState) -> str:

@@ -33,6 +33,7 @@ from .faults import Fault, Mishap
 from .invariants import Record, check_tampering, check_world
 from .simulated_process import Process
 from .simulated_world import LEASE_SECONDS, Training, World, alias_of, histories_of
+from .watch_rules import watches_hold
 
 __all__ = ["LEASE_SECONDS", "Fault", "Process", "RetrainingMachine", "Training", "World"]
 
@@ -370,7 +371,10 @@ class RetrainingMachine(RuleBasedStateMachine):
         now = (tuple(len(self.ports.ledger.read(model)) for model in self.world.fleet), _size(record))
         if now != self._checked:
             self.checks += 1
-            check_world(histories_of(self.ports, self.world.fleet), record, self.ports.outbox)
+            histories = histories_of(self.ports, self.world.fleet)
+            check_world(histories, record, self.ports.outbox)
+            for history in histories:
+                watches_hold(history)
             self._checked = now
 
     def teardown(self) -> None:

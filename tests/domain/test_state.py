@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from domain_world import DAY, HOUR, NOW, Story, scored, version
+from domain_world import DAY, HOUR, NOW, Story, scored, spec_of, version
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,9 +27,14 @@ from autoretrain.ports.errors import Permanent
 
 def long_story() -> Story:
     """A life in which every kind of entry occurs."""
-    story = Story(enrolled=NOW).serving().opened()
+    story = Story(spec_of(watch={"days": 4, "on_unknown": "rollback"}), enrolled=NOW).serving().opened()
     story.sees(Trouble("disk full", temporary=True))  # job.stalled
-    story.running().trained().judged().deployed()
+    story.running().trained().judged().deployed()  # watch.begun
+    story.sees(story.batch(0.95, NOW + DAY), NOW + DAY)  # watch.batch
+    story.sees(story.batch(None, NOW + 3 * DAY), NOW + 3 * DAY)  # watch.missed
+    story.sees(story.batch(None, NOW + 8 * DAY), NOW + 8 * DAY)  # watch.ended, request.rollback
+    story.sees(ChampionSeen(None))  # rollback.intended
+    story.sees(Trouble("revoked", temporary=False), NOW)  # rollback.failed
     story.asked(lambda s: ask_rollback(s, "ann", "it is worse"))
     story.sees(ChampionSeen(version("2")))
     story.sees(ChampionSeen(version("1")))

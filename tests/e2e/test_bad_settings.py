@@ -295,3 +295,20 @@ def test_flaws_of_all_sections_are_told_at_once_and_each_as_one(tmp_path: Path) 
         "prometheus.labels.kiln": "prometheus.labels.kiln: there is no such model",
         "notifier.routes.0.models": "notifier.routes.0.models: no model has a name like 'boi; ler: 7'",
     }
+
+
+def test_a_watch_that_its_metrics_cannot_serve(tmp_path: Path) -> None:
+    """Prometheus has the metric of whatever serves: the version before would be compared with itself."""
+    query = '[adapters]\nmetrics = "prometheus"\n[prometheus.queries.accuracy]\nexpression = "accuracy"\n'
+    watch = '[models.boiler.watch]\ndays = 7\nmetric = "f1"\nbaseline = "previous"\n'
+    found = problems(tmp_path, query + MODEL + watch)
+    assert sorted(found) == ["models.boiler.watch.baseline", "prometheus.queries.f1"]
+    assert (
+        "prometheus cannot score the version before; use 'validated'" in found["models.boiler.watch.baseline"]
+    )
+
+
+def test_a_watch_that_can_show_nothing(tmp_path: Path) -> None:
+    found = problems(tmp_path, MODEL + "[models.boiler.watch]\ndays = 3\ndeadline_days = 2\n")
+    assert sorted(found) == ["models.boiler.watch.days", "models.boiler.watch.deadline_days"]
+    assert "3 batches can never show harm at alpha 0.05; watch 4 or more" in found["models.boiler.watch.days"]
