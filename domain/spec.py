@@ -8,8 +8,10 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..ports.errors import Flaws
+from ..ports.inspector import InspectionTask
 from ..ports.scorer import DIRECTIONS, Scale, ScoringTask, Units
 from .config import TriggerConfig
+from .guardrail_spec import GuardrailSpec
 from .promotion import BY_TRIGGER, CLAIM_OF_TRIGGER, POLICIES, SEED_POINT
 from .sealing import digest_of
 from .slots import ScheduleRule
@@ -62,6 +64,7 @@ class PromotionSpec(BaseModel):
         approval_days: A job that waits for a person completes undeployed after so many days.
         on_conflict: What to do when somebody else moved the champion alias. A version that was rolled back is
             never adopted without a person.
+        guardrails: Limits that a candidate has to keep beside that.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,6 +83,10 @@ class PromotionSpec(BaseModel):
     first_champion: Literal["approval", "floor"] = "approval"
     approval_days: float = Field(default=7.0, gt=0, allow_inf_nan=False)
     on_conflict: Literal["halt", "adopt"] = "halt"
+    # Left out where none is set, so that settings without guardrails are the same policy as before.
+    guardrails: GuardrailSpec = Field(
+        default_factory=GuardrailSpec, exclude_if=lambda given: given == GuardrailSpec()
+    )
 
     @field_validator("policy")
     @classmethod
@@ -174,6 +181,7 @@ class ModelSpec(BaseModel):
         if self.comparison not in DIRECTIONS:
             known = ", ".join(DIRECTIONS)
             problems.append(("promotion.metric", f"{self.comparison} is not computed; there are {known}"))
+        problems += self.promotion.guardrails.problems(self.task, self.promotion.group)
         if problems:
             raise Flaws(problems)
         return self
@@ -215,7 +223,21 @@ class ModelSpec(BaseModel):
         promotion = self.promotion
         block = timedelta(days=promotion.block_days)
         units = Units(block, promotion.group, promotion.independent_rows)
-        return ScoringTask(self.task, self.positive, self.average, self.comparison, units, promotion.segments)
+        return ScoringTask(
+            self.task,
+            self.positive,
+            self.average,
+            self.comparison,
+            units,
+            promotion.segments,
+            guarded=promotion.guardrails.compared,
+        )
+
+    @property
+    def inspection(self) -> InspectionTask:
+        """What rows and predictions are looked over for."""
+        repeated = self.promotion.guardrails.max_repeated_rows is not None
+        return InspectionTask(self.task, self.promotion.group, repeated)
 
     @property
     def holdout(self) -> timedelta:
