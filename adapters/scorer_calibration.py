@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Integers = npt.NDArray[np.int64]
 
-_MOST_BINS = 15
+_MOST_BINS = 10
 _ROWS_A_BIN = 20
 
 

@@ -74,7 +74,7 @@ class GuardrailSpec(BaseModel):
         found = [
             (name, f"is of a {kind}, so remove it")
             for name in others
-            if getattr(self, name) not in (None, False)
+            if getattr(self, name) is not None and getattr(self, name) is not False
         ]
         if self.max_shared_groups is not None and group is None:
             found.append(("max_shared_groups", "needs promotion.group, the column that names the groups"))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .data import DataSourceContract as DataSourceContract
     from .drift import DriftDetectorContract as DriftDetectorContract
     from .drift import MeasuringDriftContract as MeasuringDriftContract
+    from .inspector import InspectorContract as InspectorContract
     from .invariants import check_world as check_world
     from .ledger import LedgerContract as LedgerContract
     from .limits import LimitsContract as LimitsContract
@@ -66,6 +67,7 @@ _HOMES = {
     "OutboxContract": "outbox",
     "PredictorContract": "predictor",
     "ModelRegistryContract": "registry",
+    "InspectorContract": "inspector",
     "ScorerContract": "scorer",
     "FullScorerContract": "scorer",
     "TelemetryContract": "telemetry",
