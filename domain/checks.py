@@ -334,7 +334,7 @@ def _class_scores(spec: GuardrailSpec, found: Inspection) -> Guardrail | None:
     if unfit is None:
         return Guardrail(no("the model gives no class scores"), limit=limit) if limit else None
     if not unfit:
-        return Guardrail(yes("class scores are probabilities"), 0.0, limit=limit, unit="rows")
+        return Guardrail(yes("class scores are probabilities"), limit=limit)
     text = f"class scores of {unfit} rows are no probabilities: outside of 0 to 1, or without the sum 1"
     return Guardrail(no(text), float(unfit), limit=limit, unit="rows")
 
@@ -344,7 +344,7 @@ def _classes(found: Inspection) -> Guardrail | None:
         return None
     limit = "known classes"
     if not found.strange:
-        return Guardrail(yes("every class that it predicts has a label"), 0.0, limit=limit, unit="rows")
+        return Guardrail(yes("every class that it predicts has a label"), limit=limit)
     named = ", ".join(f"{name} ({rows} rows)" for name, rows in found.strange.items())
     text = f"it predicts classes that no label of training or holdout has: {named}"
     return Guardrail(no(text), float(sum(found.strange.values())), limit=limit, unit="rows")

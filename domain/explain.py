@@ -166,8 +166,11 @@ def _validated(data: Mapping[str, Any]) -> _Story:
 def _guarded(name: str, guardrail: Mapping[str, Any]) -> str:
     """A guardrail in a line: what was found, what was asked for, and whether it is kept."""
     verdict, limit = guardrail["verdict"], guardrail["limit"]
-    asked = f" (limit: {limit})" if limit else ""
-    return f"guardrail {name}: {verdict['answer'] if limit else 'no limit'}: {verdict['reason']}{asked}"
+    asked = f"{name}, {limit}: {_KEPT[verdict['answer']]}" if limit else f"{name}, no limit"
+    return f"guardrail {asked}: {verdict['reason']}"
+
+
+_KEPT = {"yes": "kept", "no": "broken", "unknown": "unknown"}
 
 
 def _awaited(data: Mapping[str, Any]) -> _Story:

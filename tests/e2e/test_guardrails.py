@@ -96,9 +96,9 @@ def test_candidates_are_stopped_by_what_they_spoil(
     assert "artefact size is" in page
     assert "times the champion's, and at most 50 times is allowed" in page
     assert "s for 1,000 rows is above the limit of 0.5" in page
-    assert "guardrail classes: yes: every class that it predicts has a label (limit: known classes)" in page
-    assert "guardrail loading: no limit: loading" in page
-    assert "guardrail time order of the champion: no limit: on which rows the champion was trained" in page
+    assert "guardrail classes, known classes: kept: every class that it predicts has a label" in page
+    assert "guardrail loading, no limit: loading" in page
+    assert "guardrail time order of the champion, no limit: on which rows the champion was trained" in page
     pipeline.reject(job.job_id, "too slow")
     assert not pipeline.wait(job.job_id).deployed
 
