@@ -55,6 +55,21 @@ def artefact_digest(directory: Path, most_bytes: int = MOST_BYTES) -> str:
         raise Permanent(f"the artefact in {directory} cannot be read: {error.strerror}") from error
 
 
+def artefact_bytes(directory: Path) -> int:
+    """Add up the sizes of a logged model's files, of those too that do not count for its digest.
+
+    Args:
+        directory: Directory of the artefact.
+
+    Raises:
+        Permanent: It cannot be read.
+    """
+    try:
+        return sum(found.st_size for _, found in _entries(directory) if stat.S_ISREG(found.st_mode))
+    except OSError as error:
+        raise Permanent(f"the artefact in {directory} cannot be read: {error.strerror}") from error
+
+
 def too_large(what: str, most_bytes: int) -> Permanent:
     """The error for an artefact over the limit.
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from ..ports.data import DataSource, Snapshot, SnapshotRequest
 from ..ports.drift import DriftDetector, DriftReport
+from ..ports.inspector import Inspection, InspectionTask, Inspector
 from ..ports.predictor import Predictions, Predictor
 from ..ports.registry import ModelVersion
 from ..ports.scorer import Scorer, Scores, ScoringTask
@@ -84,14 +85,39 @@ class StoredScorer:
         return self._inner.score(
             task,
             _local_rows(self._store, snapshot),
-            self._local(candidate),
-            self._local(champion) if champion else None,
+            _local_predictions(self._store, candidate),
+            _local_predictions(self._store, champion) if champion else None,
         )
 
-    def _local(self, made: Predictions) -> Predictions:
-        if not is_stored(made.uri):
-            return made
-        return replace(made, uri=str(self._store.fetch(made.uri, made.sha256)))
+
+class StoredInspector:
+    """Inspector of rows and predictions in an object store.
+
+    Args:
+        inner: Inspects local files.
+        store: Where they are read.
+    """
+
+    def __init__(self, inner: Inspector, store: ObjectStore) -> None:
+        self._inner = inner
+        self._store = store
+
+    def inspect(
+        self,
+        task: InspectionTask,
+        training: Snapshot,
+        holdout: Snapshot,
+        candidate: Predictions,
+        champion: Predictions | None = None,
+    ) -> Inspection:
+        """Look at the rows of a job and at what its versions predict; see ``Inspector.inspect``."""
+        return self._inner.inspect(
+            task,
+            _local_rows(self._store, training),
+            _local_rows(self._store, holdout),
+            _local_predictions(self._store, candidate),
+            _local_predictions(self._store, champion) if champion else None,
+        )
 
 
 class StoredDrift:
@@ -116,3 +142,8 @@ def _local_rows(store: ObjectStore, snapshot: Snapshot) -> Snapshot:
     if not is_stored(snapshot.uri):
         return snapshot
     return replace(snapshot, uri=str(store.fetch(snapshot.uri, snapshot.sha256)))
+
+
+def _local_predictions(store: ObjectStore, made: Predictions) -> Predictions:
+    """Predictions as a local file; unchanged where they are one."""
+    return replace(made, uri=str(store.fetch(made.uri, made.sha256))) if is_stored(made.uri) else made

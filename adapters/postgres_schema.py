@@ -12,8 +12,8 @@ from .postgres_driver import Session, sql
 
 _OLDEST_SERVER = 130000  # PostgreSQL 13: gen_random_uuid() without an extension
 
-# Every answer is of one snapshot. What to_regclass() tells is of another: of the names that the session remembers,
-# which are a moment behind when somebody else has just created them.
+# Every answer is of one snapshot. What to_regclass() tells is of another: of the names that the session
+# remembers, which are a moment behind when somebody else has just created them.
 _LOOK = """
 SELECT current_setting('server_version_num')::integer,
     current_setting('server_encoding'),

@@ -30,6 +30,7 @@ _MOST_JSON_BYTES = 4 << 20
 _LONGEST_NAME = 200
 _MOST_CLASSES = 10_000
 _LONGEST_WORDS = 500
+_MOST_SECONDS = 1e9
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -68,7 +69,8 @@ def keep(folder: Path, path: Path, rows: int) -> dict[str, Any]:
         rows: How many rows were to be predicted.
 
     Returns:
-        Number of rows, whether there are scores, SHA-256 of the file.
+        Number of rows, whether there are scores, SHA-256 of the file, and the seconds that the run says it
+        took to load and to predict; ``None`` where it says nothing that can be.
 
     Raises:
         Unusable: There is no result, or it is not one finite number, truth value or short text a row.
@@ -79,7 +81,8 @@ def keep(folder: Path, path: Path, rows: int) -> dict[str, Any]:
         import pyarrow.parquet as parquet
     except ImportError as error:
         raise MissingExtra("pyarrow", "mlflow") from error
-    names = _classes(_outcome(folder))
+    outcome = _outcome(folder)
+    names = _classes(outcome)
     columns = {"prediction": _read(folder, "result.npy", "prediction", (rows,), "biufU")}
     if names:
         scores = _read(folder, "result.scores.npy", "score", (rows, len(names)), "f")
@@ -91,7 +94,13 @@ def keep(folder: Path, path: Path, rows: int) -> dict[str, Any]:
     except (pa.ArrowException, ValueError) as error:
         raise Unusable(f"its predictions cannot be kept: {words_of_a_stranger(str(error))}") from None
     digest = _replace(path, lambda scratch: parquet.write_table(table, scratch))
-    return {"rows": rows, "scored": bool(names), "sha256": digest}
+    seconds = {name: _seconds(outcome.get(name)) for name in ("load_seconds", "predict_seconds")}
+    return {"rows": rows, "scored": bool(names), "sha256": digest, **seconds}
+
+
+def _seconds(said: object) -> float | None:
+    known = isinstance(said, int | float) and not isinstance(said, bool) and 0 <= said < _MOST_SECONDS
+    return float(said) if known else None  # type: ignore[arg-type]
 
 
 def _outcome(folder: Path) -> dict[str, Any]:

@@ -16,16 +16,17 @@ from typing import Any
 from ..ports.compute import Compute, Isolation, RunLimits, RunRequest, RunState, RunStatus, SandboxChoice
 from ..ports.data import Snapshot
 from ..ports.errors import MissingExtra, Permanent, Temporary
-from ..ports.predictor import Predictions
+from ..ports.predictor import Effort, Predictions
 from ..ports.registry import ModelVersion
 from ..ports.values import Pending
 from . import prediction_process
-from .artefact_digest import MOST_BYTES, artefact_digest
+from .artefact_digest import MOST_BYTES, artefact_bytes, artefact_digest
 from .mlflow_client import local_path
 from .prediction_results import Unusable, failure, keep, words_of_a_stranger
 from .sandbox import interpreter_needs
 
 _ATTEMPTS = 3
+_SIZE = "artefact-bytes"  # beside the runs, where no model writes
 _THREADS = str(min(4, os.cpu_count() or 1))
 """Threads of a run's numerical libraries, which would take one a processor each, with a buffer each."""
 
@@ -146,6 +147,7 @@ class RunPredictor:
             raise Permanent(f"{version.model} version {version.version}: its artefact was altered")
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
+        _write(folder.parent / _SIZE, json.dumps(artefact_bytes(artefact)))
         features = self._features(snapshot)
         program, needs, variables = self._program()
         self._compute.submit(
@@ -182,9 +184,9 @@ class RunPredictor:
             if path.with_suffix(".json").exists():  # another controller was faster, and has tidied up
                 return _kept(what, path, rows)
             raise Permanent(f"{what}: {fault}") from None
-        draft = path.with_suffix(f".json.{os.getpid()}-{threading.get_ident()}")
-        draft.write_text(json.dumps(result))
-        os.replace(draft, path.with_suffix(".json"))
+        size = path.with_name(_SIZE)
+        result["artefact_bytes"] = json.loads(size.read_bytes()) if size.exists() else None
+        _write(path.with_suffix(".json"), json.dumps(result))
         shutil.rmtree(folder, ignore_errors=True)
         return _kept(what, path, rows)
 
@@ -224,6 +226,13 @@ class RunPredictor:
         return path
 
 
+def _write(path: Path, text: str) -> None:
+    """Let a file appear whole, whoever else writes it."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
+    draft.write_text(text)
+    os.replace(draft, path)
+
+
 def _own_directory(version: ModelVersion) -> Path:
     path = local_path(version.uri)
     if path is None:
@@ -237,11 +246,12 @@ def _kept(what: str, path: Path, rows: int) -> Predictions:
         result: dict[str, Any] = json.loads(path.with_suffix(".json").read_bytes())
         fault = result.get("error") or _altered(path, result["sha256"])
         scored = not fault and bool(result["scored"])
+        effort = Effort(*(result.get(name) for name in ("load_seconds", "predict_seconds", "artefact_bytes")))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Permanent(f"{what}: the result in {path.parent} cannot be read: {error}") from error
     if fault:
         raise Permanent(f"{what}: {fault}")
-    return Predictions(str(path), result["sha256"], rows, scored)
+    return Predictions(str(path), result["sha256"], rows, scored, effort)
 
 
 def _altered(path: Path, digest: str) -> str:

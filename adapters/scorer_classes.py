@@ -76,7 +76,7 @@ def truth_of(task: ScoringTask, codes: Codes, classes: Sequence[Class], dtype: s
 
     counts = np.bincount(codes, minlength=len(classes)).tolist()
     present = tuple(code for code, count in enumerate(counts) if count)
-    names = [_class_name(value, dtype) for value in classes]
+    names = [class_name(value, dtype) for value in classes]
     judged, obstacle = present, ""
     positive = _positive_class(task, [classes[code] for code in present])
     if len(present) == 1:
@@ -106,7 +106,8 @@ def class_value(name: str, *, text: bool) -> Class:
         return truth_values.get(name.lower(), name)
 
 
-def _class_name(value: Class, dtype: str) -> str:
+def class_name(value: Class, dtype: str) -> str:
+    """A class for people, as its column would write it."""
     if isinstance(value, str):
         return value
     if dtype == "bool":

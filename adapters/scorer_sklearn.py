@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ..ports.data import Snapshot
 from ..ports.errors import MissingExtra, Permanent
 from ..ports.predictor import Predictions
-from ..ports.scorer import Scores, ScoringTask
+from ..ports.scorer import Paired, Scores, ScoringTask
+from .scorer_calibration import ece_of
 from .scorer_classes import MOST_CLASSES, Class, Truth, class_value, encode, truth_of
 from .scorer_columns import Answers, Column, read_answers, read_groups, read_label, read_segments, read_times
 from .scorer_paired import Rows, Sums, Unpaired, compare
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from .scorer_sums import Mask
 
 _Measure = float | str  # a value, or the reason why there is none
-_SumsOf = Callable[[str], Sums]  # by whose predictions they are
+_SumsOf = Callable[[str, str], Sums]  # by measure, and by whose predictions they are
 
 _MEASURES = {
-    "classification": ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier"),
+    "classification": ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier", "ece"),
     "regression": ("mae", "rmse", "r2", "mape"),
 }
 _MOST_SEGMENTS = 50
@@ -44,8 +45,8 @@ class SklearnScorer:
       roc_auc and brier are those of that class. Otherwise they are averages over the classes that occur in
       the labels, the same for both versions, and brier is the sum over classes (halved for two).
     - Precision of a class that is never predicted is unknown; its f1 is 0, because rows of it were missed.
-    - With a single class in the labels only accuracy, log_loss and brier can be known.
-    - roc_auc takes any scores; log_loss and brier want probabilities.
+    - With a single class in the labels only accuracy, log_loss, brier and ece can be known.
+    - roc_auc takes any scores; log_loss, brier and ece want probabilities.
     """
 
     def score(
@@ -90,8 +91,9 @@ class SklearnScorer:
             return scores
         rows = _rows(task, snapshot, labelled)
         if rows is None:
-            return replace(scores, unpaired="the rows have no times, so nobody knows which are independent")
-        scores = _with_difference(scores, task, sums, rows)
+            why = "the rows have no times, so nobody knows which are independent"
+            return replace(scores, unpaired=why, unguarded=dict.fromkeys(task.guarded, why))
+        scores = _with_guarded(_with_difference(scores, task, sums, rows), task, sums, rows)
         segments = _segments(task, snapshot, labelled)
 
         def within(mask: Mask) -> Scores:
@@ -158,9 +160,7 @@ def _classify(
         identical=identical,
         discordant=_discordant(*coded) if len(coded) == 3 else None,
     )
-    return scores, lambda who: class_sums(
-        str(task.compared), task.average, truth, predicted[who], scored[who]
-    )
+    return scores, lambda measure, who: class_sums(measure, task.average, truth, predicted[who], scored[who])
 
 
 def _discordant(truth: Codes, candidate: Codes, champion: Codes) -> tuple[int, int]:
@@ -190,7 +190,7 @@ def _by_class(answer: Answers, *, text: bool) -> dict[Class, Floats]:
 
 
 def _measure_scores(task: ScoringTask, truth: Truth, by_class: Mapping[Class, Floats]) -> dict[str, _Measure]:
-    names = ("roc_auc", "log_loss", "brier")
+    names = ("roc_auc", "log_loss", "brier", "ece")
     unscored = [truth.names[code] for code in truth.present if truth.classes[code] not in by_class]
     if not by_class:
         return dict.fromkeys(names, "the model gives no class scores")
@@ -201,6 +201,7 @@ def _measure_scores(task: ScoringTask, truth: Truth, by_class: Mapping[Class, Fl
         "roc_auc": truth.obstacle or _roc_auc(task, truth, by_class),
         "log_loss": flaw or _log_loss(truth, by_class),
         "brier": flaw or _brier(truth, by_class),
+        "ece": flaw or ece_of(truth, by_class),
     }
 
 
@@ -260,7 +261,7 @@ def _regress(
     predicted = {who: answer.values.floats() for who, answer in answers.items()}
     measured = {who: _measure_errors(truth, values) for who, values in predicted.items()}
     scores = _scores(len(truth), measured, identical=identical)
-    return scores, lambda who: number_sums(str(task.compared), truth, predicted[who])
+    return scores, lambda measure, who: number_sums(measure, truth, predicted[who])
 
 
 def _measure_errors(truth: Floats, predicted: Floats) -> dict[str, _Measure]:
@@ -304,17 +305,29 @@ def _with_segments(scores: Scores, found: Mapping[str, Scores]) -> Scores:
 
 
 def _with_difference(scores: Scores, task: ScoringTask, sums: _SumsOf, rows: Rows) -> Scores:
-    measure = str(task.compared)
+    found = _difference(scores, str(task.compared), task, sums, rows)
+    return replace(scores, unpaired=found) if isinstance(found, str) else replace(scores, paired=found)
+
+
+def _with_guarded(scores: Scores, task: ScoringTask, sums: _SumsOf, rows: Rows) -> Scores:
+    found = {name: _difference(scores, name, task, sums, rows) for name in task.guarded}
+    told = {name: each for name, each in found.items() if isinstance(each, Paired)}
+    untold = {name: each for name, each in found.items() if isinstance(each, str)}
+    return replace(scores, guarded=told, unguarded=untold)
+
+
+def _difference(scores: Scores, measure: str, task: ScoringTask, sums: _SumsOf, rows: Rows) -> Paired | str:
+    """The difference in a measure, or why it cannot be told."""
     if measure not in scores.candidate:
-        return replace(scores, unpaired=f"{measure} is not computed for a model of {task.kind}")
+        return f"{measure} is not computed for a model of {task.kind}"
     if measure in scores.unknown:
-        return replace(scores, unpaired=scores.unknown[measure])
+        return scores.unknown[measure]
     discordant = scores.discordant if measure == "accuracy" else None
+    sides = (sums(measure, "candidate"), sums(measure, "champion"))
     try:
-        pair = compare(measure, sums("candidate"), sums("champion"), rows, task.units, discordant)
+        return compare(measure, *sides, rows, task.units, discordant)
     except Unpaired as reason:
-        return replace(scores, unpaired=str(reason))
-    return replace(scores, paired=pair)
+        return str(reason)
 
 
 def _rows(task: ScoringTask, snapshot: Snapshot, labelled: pa.Array) -> Rows | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from .scorer_calibration import ece_sums
 from .scorer_classes import Class, Truth
 from .scorer_paired import Sums
 
@@ -31,7 +32,7 @@ def class_sums(
         average: How classes are averaged.
         truth: The labels.
         predicted: The class each row is taken for.
-        scores: Class scores by class; needed by roc_auc, log_loss and brier alone.
+        scores: Class scores by class; needed by roc_auc, log_loss, brier and ece alone.
     """
     match measure:
         case "accuracy":
@@ -40,6 +41,8 @@ def class_sums(
             return _mean(partial(_log_losses, truth, scores))
         case "brier":
             return _mean(partial(_brier_losses, truth, scores))
+        case "ece":
+            return ece_sums(truth, scores)
         case "roc_auc":
             return _roc_auc(average, truth, scores)
     return _counts(measure, average, truth, predicted)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from autoretrain.domain.config import TriggerConfig
+from autoretrain.domain.guardrail_spec import GuardrailSpec
 from autoretrain.domain.limits import Limit
 from autoretrain.domain.routes import Route
 from autoretrain.domain.spec import PromotionSpec, TrainingSpec, WatchSpec
@@ -60,6 +61,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         TrainingSpec,
         PromotionSpec,
         WatchSpec,
+        GuardrailSpec,
         LedgerSettings,
         StorageSettings,
         AdapterSettings,

@@ -10,6 +10,7 @@ from ..ports.data import Snapshot
 from ..ports.registry import ModelVersion
 from ..ports.scorer import Effect, Paired
 from ..ports.values import TimeWindow
+from .checks import Guardrail
 from .promotion import Decision, Outcome
 from .validation import ValidationResult
 from .verdict import Answer, Verdict
@@ -59,8 +60,14 @@ def validation_of(data: Mapping[str, Any]) -> ValidationResult:
             "validation_timestamp": time_of(data["validation_timestamp"]),
             "paired": paired_of(data["paired"]) if data.get("paired") else None,  # 0.2.0 did not write it
             "segments": {name: paired_of(each) for name, each in data.get("segments", {}).items()},
+            "guardrails": {name: guardrail_of(each) for name, each in data.get("guardrails", {}).items()},
         }
     )
+
+
+def guardrail_of(data: Mapping[str, Any]) -> Guardrail:
+    """Guardrail from its JSON."""
+    return Guardrail(**{**data, "verdict": verdict_of(data["verdict"])})
 
 
 def paired_of(data: Mapping[str, Any]) -> Paired:

@@ -169,7 +169,19 @@ def _validated(data: Mapping[str, Any]) -> _Story:
     verdict = result["verdict"]
     head = f"Validated on {result['rows']} rows: {verdict['answer']}"
     untold = [f"{name}: not compared, {why}" for name, why in result.get("untold", {}).items()]
-    return head, [verdict["reason"], *scores, *untold, f"validation hash {result['validation_hash'][:12]}"]
+    guarded = [_guarded(name, each) for name, each in result.get("guardrails", {}).items()]
+    hashed = f"validation hash {result['validation_hash'][:12]}"
+    return head, [verdict["reason"], *scores, *untold, *guarded, hashed]
+
+
+def _guarded(name: str, guardrail: Mapping[str, Any]) -> str:
+    """A guardrail in a line: what was found, what was asked for, and whether it is kept."""
+    verdict, limit = guardrail["verdict"], guardrail["limit"]
+    asked = f"{name}, {limit}: {_KEPT[verdict['answer']]}" if limit else f"{name}, no limit"
+    return f"guardrail {asked}: {verdict['reason']}"
+
+
+_KEPT = {"yes": "kept", "no": "broken", "unknown": "unknown"}
 
 
 def _awaited(data: Mapping[str, Any]) -> _Story:

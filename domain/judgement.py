@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from ..ports.scorer import DIRECTIONS
+from .checks import UNBENDING, guard_checks, kept_back
 from .claims import Claim, Kind, judge_claim
 from .guardrails import guard_segments
 from .jobs import Approval, RetrainingJob
@@ -35,20 +36,22 @@ def judge(spec: ModelSpec, state: ModelState, job: RetrainingJob, result: Valida
     barred = _barred(state, job, result, override=False)
     if barred is not None:
         return barred
-    if result.champion_metrics is None:
-        rule = APPROVAL if spec.promotion.by_person(job.trigger_type) else FIRST_CHAMPION
-        return Decision(Outcome.PROMOTE, rule, result.verdict.reason, _numbers(spec, result))
-    decision = _by_policy(spec, state, job, result)
-    if spec.promotion.by_person(job.trigger_type):
-        return _in_view(decision, result)
-    return decision
+    by_person, first = spec.promotion.by_person(job.trigger_type), result.champion_metrics is None
+    decision = _first(spec, result) if first else _by_policy(spec, state, job, result)
+    decision = guard_checks(decision, result.guardrails)
+    return _in_view(decision, "" if first else result.verdict.reason) if by_person else decision
 
 
-def _in_view(decision: Decision, result: ValidationResult) -> Decision:
+def _first(spec: ModelSpec, result: ValidationResult) -> Decision:
+    """Without a champion there is nothing to compare with: floor and guardrails decide."""
+    return Decision(Outcome.PROMOTE, FIRST_CHAMPION, result.verdict.reason, _numbers(spec, result))
+
+
+def _in_view(decision: Decision, valid: str) -> Decision:
     """A proposal to a person, with what the rule would have said; it does not count as a test."""
     numbers = {name: value for name, value in decision.numbers.items() if name != "level"}
     said = {"rule": decision.rule, "outcome": decision.outcome}
-    reason = f"{result.verdict.reason}; {decision.reason}"
+    reason = "; ".join(filter(None, (valid, decision.reason)))
     return Decision(Outcome.PROMOTE, APPROVAL, reason, {**numbers, "would_be": said})
 
 
@@ -142,6 +145,9 @@ def _barred(
     seen = _seen_in_training(job)
     if seen:
         return Decision(Outcome.REJECT, SAFETY, seen, numbers)
+    held = kept_back(result.guardrails, UNBENDING)
+    if held is not None:
+        return Decision(held[0], SAFETY, held[1], numbers)
     withdrawn = "" if override else _withdrawn(state, job)
     if withdrawn:
         return Decision(Outcome.REJECT, SAFETY, withdrawn, numbers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ from ..ports.compute import RunState
 from ..ports.registry import ModelVersion
 from ..ports.scorer import DIRECTIONS
 from ..ports.values import Pending
+from .checks import Evidence, Guardrail, guardrails_of
 from .floor_alarm import floor_alarm, measured_on_holdout
 from .idle import champion_label, conflict_with, settle_champion
 from .jobs import JobStatus, RetrainingJob
@@ -101,7 +103,7 @@ def decide_validation(
         return Plan(_resumed(job), look_at=now + POLL)
     candidate, holdout = job.candidate, job.holdout
     assert candidate is not None and holdout is not None  # noqa: S101, PT018  (the phase comes after both)
-    result = validate(spec, candidate, holdout, seen.scores, now)
+    result = validate(spec, candidate, holdout, seen.scores, now, _guardrails(spec, job, seen))
     validated = _about(
         job,
         "job.validated",
@@ -123,6 +125,13 @@ def decide_validation(
         )
         return Plan((validated, *alarm, awaited), look_at=_meanwhile(spec, now, until))
     return _carry_out(spec, state, job, candidate, decision, (validated, *alarm))
+
+
+def _guardrails(spec: ModelSpec, job: RetrainingJob, seen: ScoresSeen) -> Mapping[str, Guardrail]:
+    if isinstance(seen.scores, Pending) or seen.inspection is None:
+        return {}
+    known = Evidence(job, seen.scores, seen.inspection, seen.effort, seen.champion_effort)
+    return guardrails_of(spec.promotion.guardrails, known)
 
 
 def decide_approval(spec: ModelSpec, state: ModelState, job: RetrainingJob, now: datetime) -> Plan:

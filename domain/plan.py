@@ -9,6 +9,8 @@ from enum import Enum
 
 from ..ports.compute import RunStatus
 from ..ports.data import Snapshot
+from ..ports.inspector import Inspection
+from ..ports.predictor import Effort
 from ..ports.registry import ModelVersion
 from ..ports.scorer import Scores
 from ..ports.values import Pending
@@ -105,9 +107,19 @@ class RunSeen:
 
 @dataclass(frozen=True, slots=True)
 class ScoresSeen:
-    """Scores of both versions, or that they are still being computed."""
+    """Scores of both versions, or that they are still being computed.
+
+    Attributes:
+        scores: Their measures.
+        inspection: What else was found in rows and predictions; ``None`` while they are computed.
+        effort: What the candidate's predictions took; ``None`` when nobody measured it.
+        champion_effort: What the champion's took.
+    """
 
     scores: Scores | Pending
+    inspection: Inspection | None = None
+    effort: Effort | None = None
+    champion_effort: Effort | None = None
 
 
 @dataclass(frozen=True, slots=True)

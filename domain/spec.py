@@ -10,8 +10,10 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..ports.errors import Flaws
+from ..ports.inspector import InspectionTask
 from ..ports.scorer import DIRECTIONS, Scale, ScoringTask, Units
 from .config import TriggerConfig
+from .guardrail_spec import GuardrailSpec
 from .promotion import APPROVAL, BY_TRIGGER, CLAIM_OF_TRIGGER, MOST_HOLDOUT_DAYS, POLICIES, SEED_POINT
 from .sealing import digest_of
 from .sequential import fewest_samples
@@ -76,6 +78,7 @@ class PromotionSpec(BaseModel):
             begins, when a person starts one, or a trigger fires after ``cooldown_hours`` of waiting.
         on_conflict: What to do when somebody else moved the champion alias. A version that was rolled back is
             never adopted without a person.
+        guardrails: Limits that a candidate has to keep beside that.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,6 +99,10 @@ class PromotionSpec(BaseModel):
     approvals: int = _younger(1, ge=1, le=2)
     pending: Literal["keep", "supersede"] = _younger("keep")
     on_conflict: Literal["halt", "adopt"] = "halt"
+    # Left out where none is set, so that settings without guardrails are the same policy as before.
+    guardrails: GuardrailSpec = Field(
+        default_factory=GuardrailSpec, exclude_if=lambda given: given == GuardrailSpec()
+    )
 
     @field_validator("policy")
     @classmethod
@@ -264,6 +271,7 @@ class ModelSpec(BaseModel):
             known = ", ".join(DIRECTIONS)
             problems.append(("promotion.metric", f"{self.comparison} is not computed; there are {known}"))
         problems += self.watch.problems(self.watched_metric)
+        problems += self.promotion.guardrails.problems(self.task, self.promotion.group)
         if problems:
             raise Flaws(problems)
         return self
@@ -315,7 +323,21 @@ class ModelSpec(BaseModel):
         promotion = self.promotion
         block = timedelta(days=promotion.block_days)
         units = Units(block, promotion.group, promotion.independent_rows)
-        return ScoringTask(self.task, self.positive, self.average, self.comparison, units, promotion.segments)
+        return ScoringTask(
+            self.task,
+            self.positive,
+            self.average,
+            self.comparison,
+            units,
+            promotion.segments,
+            guarded=promotion.guardrails.compared,
+        )
+
+    @property
+    def inspection(self) -> InspectionTask:
+        """What rows and predictions are looked over for."""
+        repeated = self.promotion.guardrails.max_repeated_rows is not None
+        return InspectionTask(self.task, self.promotion.group, repeated)
 
     @property
     def holdout(self) -> timedelta:

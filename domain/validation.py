@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..ports.data import Snapshot
 from ..ports.registry import ModelVersion
 from ..ports.scorer import Paired, Scores
+from .checks import Guardrail
 from .sealing import digest_of
 from .verdict import Verdict, no, unknown, yes
 
@@ -36,6 +37,7 @@ class ValidationResult:
         unpaired: Why it cannot be told; empty otherwise.
         segments: The same among the rows of each segment, where it can be told.
         untold: Why it cannot be told of the other segments, by segment.
+        guardrails: What else it must not spoil, by name; empty where nobody looked.
     """
 
     verdict: Verdict
@@ -50,6 +52,7 @@ class ValidationResult:
     unpaired: str = ""
     segments: Mapping[str, Paired] = field(default_factory=dict)
     untold: Mapping[str, str] = field(default_factory=dict)
+    guardrails: Mapping[str, Guardrail] = field(default_factory=dict)
 
     @property
     def is_valid(self) -> bool:
@@ -93,7 +96,12 @@ class ValidationResult:
 
 
 def validate(
-    spec: ModelSpec, candidate: ModelVersion, holdout: Snapshot, scores: Scores, at: datetime
+    spec: ModelSpec,
+    candidate: ModelVersion,
+    holdout: Snapshot,
+    scores: Scores,
+    at: datetime,
+    guardrails: Mapping[str, Guardrail] | None = None,
 ) -> ValidationResult:
     """Judge a candidate alone.
 
@@ -103,6 +111,7 @@ def validate(
         holdout: The rows it was scored on.
         scores: Its measures, and the champion's.
         at: Now.
+        guardrails: What was found of each; ``None`` where nobody looked.
 
     Returns:
         The result. Its verdict is unknown when there are too few rows or the floor's measure is missing.
@@ -128,6 +137,7 @@ def validate(
         unpaired=scores.unpaired,
         segments=dict(scores.segments),
         untold=dict(scores.untold),
+        guardrails=dict(guardrails or {}),
     )
 
 

@@ -17,6 +17,7 @@ from ..ports.credentials import without_credentials
 from ..ports.data import DataSource, Snapshot, SnapshotRequest
 from ..ports.drift import DriftDetector
 from ..ports.errors import AutoRetrainError, LeaseLost, Overtaken, Temporary
+from ..ports.inspector import Inspector
 from ..ports.ledger import Ledger
 from ..ports.limits import Limits
 from ..ports.metrics import MetricQuery, MetricSource, MetricWindow
@@ -84,6 +85,7 @@ class Ports:
     scorer: Scorer
     notifier: Notifier
     telemetry: Telemetry
+    inspector: Inspector
 
 
 @dataclass
@@ -362,17 +364,19 @@ class World:
         return RunSeen(status, candidate, self._ports.compute.log_tail(job.run_key))
 
     def _scores(self, job: RetrainingJob) -> ScoresSeen:
-        candidate, holdout = job.candidate, job.holdout
-        assert candidate is not None and holdout is not None  # noqa: S101, PT018  (validation follows both)
+        candidate, training, holdout = job.candidate, job.training, job.holdout
+        assert candidate is not None and training is not None and holdout is not None  # noqa: S101, PT018  (validation follows them)
         # Both are asked for before either is waited for, so that they are computed side by side.
         new = self._ports.predictor.predict(candidate, holdout)
         old = self._ports.predictor.predict(job.champion, holdout) if job.champion else None
         if isinstance(new, Pending) or isinstance(old, Pending):
             return ScoresSeen(Pending("predictions are being computed"))
-        scores = self._ports.scorer.score(self._fleet[job.model_name].scoring, holdout, new, old)
+        spec = self._fleet[job.model_name]
+        scores = self._ports.scorer.score(spec.scoring, holdout, new, old)
+        inspection = self._ports.inspector.inspect(spec.inspection, training, holdout, new, old)
         metrics = {name: value for name, value in scores.candidate.items() if value is not None}
         self._ports.tracker.annotate(candidate, metrics, {"autoretrain.holdout_sha256": holdout.sha256})
-        return ScoresSeen(scores)
+        return ScoresSeen(scores, inspection, new.effort, old.effort if old else None)
 
     # -- observations -------------------------------------------------------------------------------------
 

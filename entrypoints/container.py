@@ -17,13 +17,20 @@ from typing import Any
 from dependency_injector import containers, providers
 
 from ..adapters.object_store import Connection, ObjectStore
-from ..adapters.object_store_ports import StoredDataSource, StoredDrift, StoredPredictor, StoredScorer
+from ..adapters.object_store_ports import (
+    StoredDataSource,
+    StoredDrift,
+    StoredInspector,
+    StoredPredictor,
+    StoredScorer,
+)
 from ..domain.world import Ports
 from ..ports.anchors import AnchorKeeper
 from ..ports.compute import RunLimits
 from ..ports.data import DataSource
 from ..ports.drift import DriftDetector
 from ..ports.errors import ConfigurationError, Problem
+from ..ports.inspector import Inspector
 from ..ports.metrics import MetricSource
 from ..ports.predictor import Predictor
 from ..ports.scorer import Scorer
@@ -174,6 +181,12 @@ def _scorer(store: ObjectStore | None) -> Scorer:
     return StoredScorer(SklearnScorer(), store) if store else SklearnScorer()
 
 
+def _inspector(store: ObjectStore | None) -> Inspector:
+    from ..adapters.inspector_duckdb import DuckdbInspector
+
+    return StoredInspector(DuckdbInspector(), store) if store else DuckdbInspector()
+
+
 def _rescoring(settings: Settings, data: DataSource, predictor: Predictor, scorer: Scorer) -> MetricSource:
     from ..adapters.metrics_rescoring import RescoringMetrics
 
@@ -278,6 +291,7 @@ class Container(containers.DeclarativeContainer):
     tracker = providers.Singleton(_tracker, settings)
     predictor = providers.Singleton(_predictor, settings, compute, registry, object_store)
     scorer = providers.Singleton(_scorer, object_store)
+    inspector = providers.Singleton(_inspector, object_store)
     metrics = providers.Selector(
         providers.Callable(lambda settings: settings.adapters.metrics, settings),
         rescoring=providers.Singleton(_rescoring, settings, data, predictor, scorer),

@@ -11,6 +11,22 @@ from .values import Pending
 
 
 @dataclass(frozen=True, slots=True)
+class Effort:
+    """What a prediction run has taken, as far as it is known.
+
+    Attributes:
+        load_seconds: Time until the model was loaded, its libraries included.
+        predict_seconds: Time in which it predicted all rows in one batch, once it was loaded and had
+            predicted a few before. Both are told by the run's own process, which is the model's.
+        artefact_bytes: Size of the artefact's files, as the controller found them.
+    """
+
+    load_seconds: float | None = None
+    predict_seconds: float | None = None
+    artefact_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Predictions:
     """Predictions for every row of a snapshot.
 
@@ -20,12 +36,14 @@ class Predictions:
         sha256: Digest of the file (hex).
         rows: Number of predictions, equal to the snapshot's rows.
         scored: Whether class scores are there.
+        effort: What the run has taken; ``None`` when nobody measured it.
     """
 
     uri: str
     sha256: str
     rows: int
     scored: bool = False
+    effort: Effort | None = None
 
 
 class Predictor(Protocol):

@@ -12,7 +12,7 @@ from .predictor import Predictions
 
 DIRECTIONS: dict[str, Literal["up", "down"]] = {
     **dict.fromkeys(("accuracy", "precision", "recall", "f1", "roc_auc", "r2"), "up"),
-    **dict.fromkeys(("mae", "rmse", "mape", "log_loss", "brier"), "down"),
+    **dict.fromkeys(("mae", "rmse", "mape", "log_loss", "brier", "ece"), "down"),
 }
 """Which way the measures we compute are better."""
 
@@ -43,14 +43,15 @@ class ScoringTask:
     """How a model is to be measured.
 
     Attributes:
-        kind: Classification gives accuracy, precision, recall, f1 (and roc_auc, log_loss, brier with
-            scores); regression gives mae, rmse, r2, mape.
+        kind: Classification gives accuracy, precision, recall, f1 (and roc_auc, log_loss, brier, ece
+            with scores); regression gives mae, rmse, r2, mape.
         positive: The class that counts as positive, as text; ``None`` for the average below.
         average: How classes are averaged when no positive class is named.
         compared: Measure whose difference between two versions is wanted with its uncertainty; ``None`` for
             none.
         units: What may be resampled to learn that.
         segments: Columns of the snapshot; rows that share a value of one are compared by themselves, too.
+        guarded: Further measures whose difference is wanted.
     """
 
     kind: Literal["classification", "regression"]
@@ -59,6 +60,7 @@ class ScoringTask:
     compared: str | None = None
     units: Units = field(default_factory=Units)
     segments: tuple[str, ...] = ()
+    guarded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,8 @@ class Scores:
         unpaired: Why it cannot be told; empty otherwise.
         segments: The same difference among the rows of each segment (``site=north``), where it can be told.
         untold: Why it cannot be told of the other segments, by segment.
+        guarded: The difference in each further measure of the task, where it can be told.
+        unguarded: Why it cannot be told of the others, by measure.
     """
 
     rows: int
@@ -141,6 +145,8 @@ class Scores:
     unpaired: str = ""
     segments: Mapping[str, Paired] = field(default_factory=dict)
     untold: Mapping[str, str] = field(default_factory=dict)
+    guarded: Mapping[str, Paired] = field(default_factory=dict)
+    unguarded: Mapping[str, str] = field(default_factory=dict)
 
 
 class Scorer(Protocol):

@@ -19,7 +19,7 @@ from autoretrain.ports.scorer import Paired, ScoringTask, Units
 Floats = npt.NDArray[np.float64]
 HOUR = 3_600_000_000
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
-CLASSES = ("accuracy", "f1", "precision", "recall", "roc_auc", "brier")
+CLASSES = ("accuracy", "f1", "precision", "recall", "roc_auc", "brier", "ece")
 NUMBERS = ("mae", "rmse", "r2", "mape")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from ...domain.checks import Guardrail
 from ...domain.explain import Moment, timeline
 from ...domain.fold import fold
 from ...domain.in_short import in_short
@@ -52,6 +53,7 @@ class JobView:
         story: Its timeline.
         scores: Measures of both versions, empty before validation.
         plot: SVG of the scores; empty when there are none.
+        guardrails: What else was looked at, by name, what is broken or unknown first.
     """
 
     anchor: str
@@ -62,6 +64,7 @@ class JobView:
     story: tuple[Moment, ...]
     scores: tuple[Score, ...]
     plot: str
+    guardrails: tuple[tuple[str, Guardrail], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +199,13 @@ def _job_view(job: RetrainingJob, story: tuple[Moment, ...], anchor: str) -> Job
     drawn = any(score.values for score in scores)
     label = f"Scores on the holdout of job {job.job_id}: " + "; ".join(_score_text(score) for score in scores)
     plot = score_plot(scores, f"{anchor}-s", label) if drawn else ""
-    return JobView(anchor, job, badge, tone, in_short(job), story, scores, plot)
+    return JobView(anchor, job, badge, tone, in_short(job), story, scores, plot, _guardrails(job))
+
+
+def _guardrails(job: RetrainingJob) -> tuple[tuple[str, Guardrail], ...]:
+    """Those that keep back, then those that are kept, then those without a limit."""
+    found = job.validation.guardrails if job.validation else {}
+    return tuple(sorted(found.items(), key=lambda each: (not each[1].keeps_back, not each[1].limit)))
 
 
 def _outcome(job: RetrainingJob) -> tuple[str, str]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .data import DataSourceContract as DataSourceContract
     from .drift import DriftDetectorContract as DriftDetectorContract
     from .drift import MeasuringDriftContract as MeasuringDriftContract
+    from .inspector import InspectorContract as InspectorContract
     from .invariants import check_world as check_world
     from .ledger import LedgerContract as LedgerContract
     from .limits import LimitsContract as LimitsContract
@@ -68,6 +69,7 @@ _HOMES = {
     "PredictorContract": "predictor",
     "ModelRegistryContract": "registry",
     "TrafficRouterContract": "router",
+    "InspectorContract": "inspector",
     "ScorerContract": "scorer",
     "FullScorerContract": "scorer",
     "TelemetryContract": "telemetry",

@@ -330,10 +330,28 @@ class FullScorerContract(ScorerContract):
         assert candidate["brier"] == pytest.approx((0.01 + 0.16 + 0.4225 + 0.04) / 4)
         assert candidate["log_loss"] == pytest.approx(-math.log(0.9 * 0.6 * 0.35 * 0.8) / 4)
 
+    def test_further_measures_are_compared_beside_the_one_that_is_claimed(self) -> None:
+        labels, candidate, champion = self._ten_days()
+        task = replace(CLASSES, compared="accuracy", guarded=("f1", "brier"))
+        scores = self._score(task, labels, candidate, champion)
+
+        assert scores.guarded["f1"].effects["absolute"].value > 0
+        assert set(scores.guarded) == {"f1"}
+        assert "class scores" in scores.unguarded["brier"]
+
+    def test_the_calibration_error_is_between_score_and_what_came_true(self) -> None:
+        labels = [int(row % 10 < 7) for row in range(4000)]
+        far, fit = [0.9] * 4000, [0.7] * 4000
+        for chances, error in ((far, 0.2), (fit, 0.0)):
+            given = {"0": [1 - chance for chance in chances], "1": chances}
+            candidate = self._score(CLASSES, labels, [1] * 4000, scores=given).candidate
+
+            assert candidate["ece"] == pytest.approx(error, abs=0.01)
+
     def test_without_class_scores_their_measures_are_unknown(self) -> None:
         scores = self._score(CLASSES, [0, 1, 1], [0, 0, 1])
 
-        for name in ("roc_auc", "log_loss", "brier"):
+        for name in ("roc_auc", "log_loss", "brier", "ece"):
             assert scores.candidate[name] is None
             assert scores.unknown[name]
 

@@ -26,6 +26,7 @@ from ...adapters.memory import (
     Model,
     Row,
 )
+from ...adapters.memory_inspector import MemoryInspector
 from ...adapters.memory_scorer import MemoryScorer
 from ...domain.config import TriggerConfig
 from ...domain.spec import ModelSpec, PromotionSpec, TrainingSpec
@@ -154,6 +155,7 @@ class World:
             self.scorer,
             self.notifier,
             self.telemetry,
+            MemoryInspector(self.data, self.predictor),
         )
 
     def add_rows(self, model: str) -> None:

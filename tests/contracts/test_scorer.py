@@ -21,6 +21,8 @@ from sklearn import metrics
 from autoretrain.adapters.memory import MemoryDataSource, MemoryPredictor, MemoryRegistry
 from autoretrain.adapters.memory import Row as MemoryRow
 from autoretrain.adapters.memory_scorer import MemoryScorer
+from autoretrain.adapters.scorer_calibration import ece_of
+from autoretrain.adapters.scorer_classes import truth_of
 from autoretrain.adapters.scorer_sklearn import SklearnScorer
 from autoretrain.entrypoints.testing.scorer import (
     CLASSES,
@@ -35,7 +37,7 @@ from autoretrain.ports.errors import MissingExtra, Permanent
 from autoretrain.ports.predictor import Predictions
 from autoretrain.ports.scorer import Scorer
 
-SCORE_MEASURES = ("roc_auc", "log_loss", "brier")
+SCORE_MEASURES = ("roc_auc", "log_loss", "brier", "ece")
 # The folder is the test's; every example writes files of its own into it.
 on_files = settings(
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -331,3 +333,54 @@ class TestSklearnScorer(FullScorerContract):
 
         with pytest.raises(MissingExtra, match=r"sklearn is not installed: .*autoretrain\[scoring\]"):
             self.make_scorer().score(CLASSES, *given)
+
+
+class TestCalibrationError:
+    """The error of scores that are known to be right, or wrong by a known distance."""
+
+    @staticmethod
+    def error(labels: Sequence[Any], scores: Mapping[Any, Any], **task: Any) -> float:
+        codes, classes = np.asarray(labels), sorted(set(labels))
+        found = np.searchsorted(classes, codes)
+        truth = truth_of(replace(CLASSES, **task), found, classes, str(codes.dtype))
+        return ece_of(truth, {name: np.asarray(column) for name, column in scores.items()})
+
+    @pytest.mark.parametrize("rows", [60, 1000, 20_000])
+    def test_a_calibrated_model_is_hardly_blamed_for_chance(self, rows: int) -> None:
+        random = np.random.default_rng(rows)
+        errors = []
+        for _ in range(40):
+            chance = random.uniform(0, 1, rows)
+            labels = (random.uniform(0, 1, rows) < chance).astype(float)
+            errors.append(self.error(labels, {0.0: 1 - chance, 1.0: chance}))
+        bins = min(10, rows // 20)
+        plain = math.sqrt(2 / math.pi / 6 * bins / rows)  # what chance adds where nothing is taken off
+        assert np.mean(errors) < 0.75 * plain
+
+    @pytest.mark.parametrize("off", [0.05, 0.2])
+    def test_a_known_distance_is_found(self, off: float) -> None:
+        random = np.random.default_rng(5)
+        chance = random.uniform(0, 1 - off, 50_000)
+        labels = (random.uniform(0, 1, 50_000) < chance).astype(float)
+        said = chance + off
+        assert self.error(labels, {0.0: 1 - said, 1.0: said}) == pytest.approx(off, abs=0.005)
+
+    def test_of_several_classes_the_likeliest_counts(self) -> None:
+        labels = ["a", "b", "c", "a"] * 500
+        scores = {name: [share] * 2000 for name, share in zip("abc", (0.8, 0.1, 0.1), strict=True)}
+        assert self.error(labels, scores) == pytest.approx(0.3, abs=0.01)  # a is right half of the time
+
+    def test_a_class_without_labels_was_never_right(self) -> None:
+        scores = {"a": [0.1] * 400, "b": [0.2] * 400, "z": [0.7] * 400}
+        assert self.error(["a", "b"] * 200, scores) == pytest.approx(0.7, abs=0.01)
+
+    def test_equal_scores_share_a_bin_whatever_the_order_of_rows(self) -> None:
+        random = np.random.default_rng(1)
+        chance = random.choice([0.2, 0.5, 0.9], 900)
+        labels = (random.uniform(0, 1, 900) < chance).astype(float)
+        order = random.permutation(900)
+        there, back = (
+            self.error(labels[place], {0.0: 1 - chance[place], 1.0: chance[place]})
+            for place in (np.arange(900), order)
+        )
+        assert there == pytest.approx(back)

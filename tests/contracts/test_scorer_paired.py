@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from null_candidates import (
     ALPHA,
+    CLASSES,
     HOUR,
     NUMBERS,
     SETTINGS,
@@ -184,7 +185,7 @@ def test_null_candidates_are_promoted_no_more_often_than_said(setting: Setting) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("measure", ["accuracy", "f1", "precision", "recall", "roc_auc", "brier", *NUMBERS])
+@pytest.mark.parametrize("measure", [*CLASSES, *NUMBERS])
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 def test_every_measure_keeps_its_level(setting: Setting, measure: str) -> None:
     outcomes = [one_candidate(setting, measure, seed) for seed in range(40)]

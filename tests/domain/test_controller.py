@@ -22,6 +22,7 @@ from autoretrain.adapters.memory import (
     MemoryTelemetry,
     Row,
 )
+from autoretrain.adapters.memory_inspector import MemoryInspector
 from autoretrain.adapters.memory_scorer import MemoryScorer
 from autoretrain.domain.controller import Controller
 from autoretrain.domain.jobs import JobStatus
@@ -69,7 +70,7 @@ class Place:
             self.ledger, self.ledger, self.ledger, self.ledger,
             MemoryObservations(), self.metrics, self.drift, self.data,
             self.compute, self.registry, self.registry, predictor, MemoryScorer(self.data, predictor),
-            self.notifier, self.telemetry,
+            self.notifier, self.telemetry, MemoryInspector(self.data, predictor),
         )  # fmt: skip
         for model in self.models:
             serving = self.registry.register(model, lambda row: int(row["x"] > 0.6), "a" * 64)
@@ -426,7 +427,11 @@ class TestFaults:
         place.registry = raced
         predictor = MemoryPredictor(raced, place.data)
         place.using(
-            registry=raced, tracker=raced, predictor=predictor, scorer=MemoryScorer(place.data, predictor)
+            registry=raced,
+            tracker=raced,
+            predictor=predictor,
+            scorer=MemoryScorer(place.data, predictor),
+            inspector=MemoryInspector(place.data, predictor),
         )
         place.metrics.set("m", "accuracy", 0.8)
         controller = place.controller()

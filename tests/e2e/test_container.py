@@ -13,6 +13,7 @@ from autoretrain.adapters import (
     compute_subprocess,
     data_duckdb,
     drift_evidently,
+    inspector_duckdb,
     ledger_sqlite,
     metrics_cloudwatch,
     metrics_prometheus,
@@ -51,6 +52,7 @@ DEFAULTS = {
     "tracker": tracker_mlflow.MlflowTracker,
     "predictor": predictor_runs.RunPredictor,
     "scorer": scorer_sklearn.SklearnScorer,
+    "inspector": inspector_duckdb.DuckdbInspector,
     "notifier": notifier_log.LogNotifier,
     "telemetry": telemetry_prometheus.PrometheusTelemetry,
 }

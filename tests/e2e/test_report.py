@@ -27,6 +27,7 @@ from autoretrain.adapters.memory import (
     MemoryTelemetry,
     Row,
 )
+from autoretrain.adapters.memory_inspector import MemoryInspector
 from autoretrain.adapters.memory_scorer import MemoryScorer
 from autoretrain.domain import requests
 from autoretrain.domain.controller import Controller
@@ -62,6 +63,7 @@ class Fleet:
             *(ledger, ledger, ledger, ledger, self.observations, self.metrics, self.drift, data),
             *(MemoryCompute(self._train), self.registry, self.registry, predictor),
             *(MemoryScorer(data, predictor), MemoryNotifier(), MemoryTelemetry()),
+            MemoryInspector(data, predictor),
         )
         for model in models:
             data.add(model, rows)
