@@ -59,16 +59,16 @@ class HashRouter:
             replace_text(self.path(model), None)
 
     def examine(self, model: str) -> None:
-        """See whether the files can be written.
+        """See whether the file of a model can be read, and files be written beside it.
 
         Raises:
+            SplitMoved: What is in it is no split of ours.
             Temporary: They cannot be written now.
             Permanent: They may not be written.
         """
+        self.in_force(model)
         with one_at_a_time(self._folder):
-            probe = self._folder / f".{self.path(model).name}.probe"
-            replace_text(probe, "")
-            replace_text(probe, None)
+            pass
 
     def reset(self, model: str) -> None:
         """Send all requests of a model to the champion, whatever is in force."""

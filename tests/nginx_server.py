@@ -8,9 +8,11 @@ import pwd
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from postgres_server import free_port
 
 from autoretrain.adapters.nginx_split import NginxPlaces
@@ -77,15 +79,16 @@ class Nginx:
 
     def __init__(self, folder: Path, models: Sequence[str] = ("boiler", "pump")) -> None:
         self.program = require("nginx", "apt-get install nginx")
-        self.folder, self.port = folder, free_port()
+        self.folder = folder
+        self.port, self.champion, self.candidate = _free_ports(3)
         self.config = folder / "nginx.conf"
         self.config.write_text(
             _MAIN.format(
                 user=pwd.getpwuid(os.geteuid()).pw_name,
                 folder=folder,
                 port=self.port,
-                champion=free_port(),
-                candidate=free_port(),
+                champion=self.champion,
+                candidate=self.candidate,
             )
         )
         self.command = [self.program, "-p", str(folder), "-e", f"{folder}/start.log", "-c", str(self.config)]
@@ -118,13 +121,20 @@ class Nginx:
         for model in self._models:
             resting.reset(model)
         self._process = subprocess.Popen([*self.command, "-g", "daemon off;"], stderr=subprocess.DEVNULL)
+        try:
+            self._wait_until_it_answers(self._process)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + 20
         while True:
             try:
                 self.ask("first")
                 return
             except OSError:
-                if self._process.poll() is not None or time.monotonic() > deadline:
+                if process.poll() is not None or time.monotonic() > deadline:
                     said = "".join(file.read_text() for file in self.folder.glob("*.log"))
                     raise RuntimeError(f"nginx did not start: {said}") from None
                 time.sleep(0.02)
@@ -134,6 +144,19 @@ class Nginx:
         if self._process is not None:
             self._process.terminate()
             self._process.wait(timeout=20)
+            self._process = None
+
+    @contextmanager
+    def other_workers(self) -> Iterator[None]:
+        """Wait at the end of a block until all who answer have been started in it."""
+        assert self._process is not None
+        master = psutil.Process(self._process.pid)
+        before = set(master.children())
+        yield
+        deadline = time.monotonic() + 20
+        while before & set(master.children()):
+            assert time.monotonic() < deadline, "nginx was not reloaded"
+            time.sleep(0.01)
 
     def ask(self, user: str, path: str = "/predict") -> str:
         """Who answered this user: over a connection of its own, as a new client has it."""
@@ -153,3 +176,13 @@ class Nginx:
     def lines(self, log: str) -> Counter[str]:
         """The lines of an access log."""
         return Counter((self.folder / log).read_text().splitlines())
+
+
+def _free_ports(number: int) -> list[int]:
+    """Ports that are free and differ: asked one after another, the system may give one twice."""
+    ports: list[int] = []
+    while len(ports) < number:
+        port = free_port()
+        if port not in ports:
+            ports.append(port)
+    return ports

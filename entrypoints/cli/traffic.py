@@ -46,7 +46,7 @@ def show_traffic(invocation: Invocation, as_json: bool) -> None:
 def reset(invocation: Invocation, model: str) -> None:
     """Send all requests of MODEL to its champion, whatever is in force.
 
-    A canary that is under way finds its split gone and stops. For nginx it writes the first file, too.
+    A canary that is under way finds its split gone and halts. For nginx it writes the first file, too.
     """
     from ...ports.errors import UnknownModel
 

@@ -109,6 +109,8 @@ def test_a_folder_that_cannot_be_is_permanent(tmp_path: Path) -> None:
         router.apply(FIRST, None)
     with pytest.raises(Permanent, match="cannot be read"):
         router.in_force("boiler")
+    with pytest.raises(Permanent, match="cannot be"):
+        router.examine("boiler")
 
 
 def test_of_several_processes_one_at_a_time_changes_it(router: HashRouter, tmp_path: Path) -> None:

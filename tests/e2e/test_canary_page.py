@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from nginx_server import Nginx
-from postgres_server import free_port
 
 from autoretrain import AutoRetrainPipeline
 from autoretrain.adapters.request_router import Route
@@ -88,7 +87,7 @@ class PageNginx(Nginx):
     def configure(self) -> None:
         """Write what the page shows, and two servers to send to."""
         [block] = blocks("nginx")
-        ports = {"8000": self.port, "8001": free_port(), "8002": free_port()}
+        ports = {"8000": self.port, "8001": self.champion, "8002": self.candidate}
         for written, port in ports.items():
             block = block.replace(f"127.0.0.1:{written}", f"127.0.0.1:{port}")
         block = block.replace("/etc/nginx/autoretrain", f"{self.folder}/splits")
