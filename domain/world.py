@@ -198,8 +198,8 @@ class World:
         states = list(states)
         idle = [state for state in states if phase_of(state) is Phase.IDLE]
         busy = [state for state in states if phase_of(state) is not Phase.IDLE]
-        pending = [s for s in busy if triggers and may_be_superseded(self._fleet[s.model], s, now)]
-        watched = self._watched([state for state in busy if state not in pending], now) if watch else []
+        pending, others = self._split(busy, now) if triggers else ([], busy)
+        watched = self._watched(others, now) if watch else []
         beside = [*idle, *pending, *watched]
         batches = self._looks.queries(beside, now)
         questions = [*self._champions_question(beside), *map(self._job_question, busy)]
@@ -214,6 +214,12 @@ class World:
             if isinstance(looked.get(state.model), Trouble):
                 del looked[state.model]  # nobody can say who serves: the job waits on, for people alone
         return {**seen, **strays, **looked, **watching}
+
+    def _split(self, states: list[ModelState], now: datetime) -> tuple[list[ModelState], list[ModelState]]:
+        """Models whose waiting job a trigger may end, and the others."""
+        gives_way = [may_be_superseded(self._fleet[state.model], state, now) for state in states]
+        pairs = list(zip(states, gives_way, strict=True))
+        return [state for state, gives in pairs if gives], [state for state, gives in pairs if not gives]
 
     def _watched(self, states: list[ModelState], now: datetime) -> list[ModelState]:
         """Models with an open job whose alias is looked at as well.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,9 +123,15 @@ class DryRun:
         """Whether nothing would move before the model's next regular look."""
         return state.model in self.left or phase_of(state) in (Phase.IDLE, Phase.TRAINING)
 
-    def findings(self) -> list[Finding]:
-        """What would be done, by model in the order of the settings; one whose look goes on is left out."""
-        found = (self._finding(model) for model in self.pipeline.settings.models)
+    def findings(self, models: Iterable[str] | None = None) -> list[Finding]:
+        """What would be done, model by model; one whose look goes on is left out.
+
+        Args:
+            models: Of which models; ``None`` takes all, in the order of the settings.
+        """
+        found = (
+            self._finding(model) for model in (self.pipeline.settings.models if models is None else models)
+        )
         return [finding for finding in found if finding is not None]
 
     def _finding(self, model: str) -> Finding | None:

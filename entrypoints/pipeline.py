@@ -12,7 +12,7 @@ from ..domain import requests
 from ..domain.anchors import Anchor
 from ..domain.config import TriggerConfig
 from ..domain.explain import Moment, timeline
-from ..domain.jobs import RetrainingJob, is_same_person
+from ..domain.jobs import Approval, RetrainingJob, is_same_person
 from ..domain.sealing import Fault, canonical, load
 from ..domain.state import ModelState
 from ..domain.suppression import Held
@@ -331,13 +331,19 @@ class AutoRetrainPipeline:
         if self._session.model_of(job_id) != model_name:
             raise UnknownJob(f"{model_name} has no job {job_id}")
         job = self.wait(job_id, timeout)
-        if job.waits_for_person and not any(is_same_person(a.actor, self._actor) for a in job.approvals):
+        if job.waits_for_person and self._own_approval(job) is None:
             self.approve(job_id, min_improvement=min_improvement)
             job = self.wait(job_id, timeout)
-        asked = job.approval.min_improvement if job.approval else None
+        answer = self._own_approval(job) or job.approval
+        asked = answer.min_improvement if answer else None
         if asked is not None and asked != min_improvement:
             raise Refused(f"job {job_id} was decided with a minimum of {asked:g}, not {min_improvement:g}")
         return job.deployed
+
+    def _own_approval(self, job: RetrainingJob) -> Approval | None:
+        """This caller's approval of a job; ``None`` where they gave none."""
+        own = (each for each in job.approvals if is_same_person(each.actor, self._actor))
+        return next(own, None)
 
     def approve(
         self, job_id: str, reason: str = "", *, min_improvement: float | None = None, override: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +54,7 @@ def dry_run(invocation: Invocation, once: bool, until_idle: bool, as_json: bool)
 class _Silent:
     """Implements Telemetry: says nothing."""
 
-    of: Callable[[], list[Finding]] = staticmethod(list)
+    of: Callable[[Sequence[str] | None], list[Finding]] = staticmethod(lambda models: [])
 
     def report(self, tick: TickReport) -> None:
         """Take a report."""
@@ -72,8 +72,8 @@ class _Changes(_Silent):
         self._said: dict[str, list[str]] = {}
 
     def report(self, tick: TickReport) -> None:
-        """Say what has changed."""
-        for finding in self.of():
+        """Say what has changed; of all models first, then of those that were looked at."""
+        for finding in self.of(tick.looked if self._said else None):
             lines = list(_lines(finding))
             if self._said.get(finding.model) == lines:
                 continue

@@ -37,12 +37,21 @@ def standing(job: RetrainingJob) -> str:
     if not job.is_open:
         promoted = f"version {job.candidate.version} promoted: " if job.deployed and job.candidate else ""
         taken_back = f"; rolled back {minute(job.rolled_back_at)}" if job.rolled_back_at else ""
-        return f"{promoted}{job.outcome}{taken_back}"
+        return f"{promoted}{_verdict(job)}{job.outcome}{taken_back}"
     if job.cancelled_by:
         return f"being cancelled, asked by {job.cancelled_by}"
     if job.awaiting_until and job.approval is None:
         return f"waits for approval until {minute(job.awaiting_until)}{_approved(job)}"
     return f"waits: {job.stalled}" if job.stalled else ""
+
+
+def _verdict(job: RetrainingJob) -> str:
+    """In a word what a decision against the candidate was, where its reason does not begin with it."""
+    decision = job.decision
+    if decision is None or job.deployed or job.outcome != decision.reason:
+        return ""
+    word = {"reject": "rejected", "inconclusive": "inconclusive"}.get(decision.outcome.value, "")
+    return f"{word}: " if word and not job.outcome.startswith(word) else ""
 
 
 def _approved(job: RetrainingJob) -> str:

@@ -148,6 +148,7 @@ def check_world(histories: Sequence[History], record: Record, outbox: Outbox) ->
         moves_along_the_table(history)
         only_proven_promotions(history)
         enough_people_approved(history)
+        alarms_of_the_floor_alternate(history)
         same_rows(history, record)
         unknown_never_passes(history)
         withdrawn_stays_away(history)
@@ -272,6 +273,14 @@ def enough_people_approved(history: History) -> None:
             continue
         people = {approval.actor for approval in job.approvals}
         assert len(people) >= job.approvals_needed, f"job {job.job_id} was approved by {people} alone"
+
+
+def alarms_of_the_floor_alternate(history: History) -> None:
+    """A champion below the floor is told of once, and its end only after that."""
+    for step in history.of_kind("champion.below_floor", "champion.above_floor"):
+        begins, goes_on = step.entry.kind == "champion.below_floor", step.before.below_floor is not None
+        assert begins != goes_on, f"entry {step.entry.seq}: {step.entry.kind} out of turn"
+        assert (step.data["value"] < step.data["floor"]) == begins, f"entry {step.entry.seq}: {step.data}"
 
 
 # -- rule 4 -------------------------------------------------------------------------------------------------

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 from cli_project import Project, environment, until
-from domain_world import DAY, HOUR, NOW, Story, spec_of, version
+from domain_world import DAY, HOUR, NOW, POOR, Story, scored, spec_of, version
 
 from autoretrain.adapters.ledger_sqlite import SqliteLedger
-from autoretrain.domain.requests import ask_approve, ask_start
+from autoretrain.domain.plan import NothingSeen
+from autoretrain.domain.requests import ask_approve, ask_reject, ask_start
 from autoretrain.entrypoints.cli.context import Invocation
 from autoretrain.entrypoints.cli.main import run
 from autoretrain.ports.ledger import Append
@@ -187,6 +188,19 @@ def test_a_job_is_told_in_short_before_its_timeline(tell: Tell, said: Said) -> N
     assert head == f"Job {story.job_id} of m: completed, promoted"
     assert sorted(line.split("  ")[0] for line in facts[0].splitlines()) == list(data["in_short"])
     assert data["in_short"]["Outcome"].startswith("promoted, version 2 serves from ")
+
+
+def test_what_was_decided_is_told_in_a_word(tell: Tell, said: Said) -> None:
+    story = Story().serving().opened().running().trained().judged(scored(POOR, POOR))
+    story.by_hand(NOW + DAY)
+    story.asked(lambda state: ask_reject(state, story.job_id, "bob", "no"))
+    story.sees(NothingSeen(), NOW + DAY)
+    tell(story)
+
+    by_bob, by_rule = said.json("jobs")
+
+    assert by_bob["outcome"] == "rejected by bob: no"
+    assert by_rule["outcome"] == "rejected: f1 0.8800 -> 0.8800 is +0.00% against +5.00% asked for"
 
 
 def test_who_has_approved_so_far_is_shown(tell: Tell, said: Said) -> None:

@@ -53,11 +53,11 @@ class Place:
         self.world.serve(MODEL, 0.6)
         self.world.metrics.set(MODEL, "accuracy", 0.97)
 
-    def pipeline(self, **more: Any) -> AutoRetrainPipeline:
+    def pipeline(self, actor: str = "ann", **more: Any) -> AutoRetrainPipeline:
         """One more instance of the library."""
         ports = {field.name: getattr(self.ports, field.name) for field in fields(Ports)}
         return AutoRetrainPipeline(
-            settings=self.settings, clock=lambda: self.world.now, actor="ann", **{**ports, **more}
+            settings=self.settings, clock=lambda: self.world.now, actor=actor, **{**ports, **more}
         )
 
     def kinds(self) -> list[str]:
@@ -91,6 +91,35 @@ def triggered(place: Place, pipeline: AutoRetrainPipeline, boundary: float = 0.5
     pipeline.release()
     place.world.metrics.set(MODEL, "accuracy", 0.97)
     return pipeline.list_recent_jobs(MODEL, limit=1)[0].job_id
+
+
+class TestPeople:
+    def test_two_of_them_deploy_together(self, tmp_path: Path) -> None:
+        place = Place(tmp_path, promotion={"approvals": 2})
+        place.world.training[MODEL] = Training(boundary=0.5)
+        ann, bob = place.pipeline(), place.pipeline("bob")
+        job_id = ann.start_retrain_job(MODEL)
+        for _ in range(2):  # once more is no second person
+            assert not ann.deploy_if_better(MODEL, job_id, min_improvement=0.01)
+            assert ann.get_job_status(job_id).is_open
+        assert bob.deploy_if_better(MODEL, job_id, min_improvement=0.02)  # each has their own minimum
+        assert ann.deploy_if_better(MODEL, job_id, min_improvement=0.01)
+        with pytest.raises(Refused, match=r"decided with a minimum of 0\.02, not 0\.01"):
+            bob.deploy_if_better(MODEL, job_id, min_improvement=0.01)
+        assert [approval.actor for approval in ann.get_job_status(job_id).approvals] == ["ann", "bob"]
+
+    def test_a_newer_job_takes_the_place_of_one_that_waits(self, tmp_path: Path) -> None:
+        place = Place(tmp_path, promotion={"pending": "supersede"})
+        place.world.training[MODEL] = Training(boundary=0.5)
+        pipeline = place.pipeline()
+        first = pipeline.start_retrain_job(MODEL)
+        place.world.metrics.set(MODEL, "accuracy", 0.8)
+        held = pipeline.held_back(MODEL)
+        assert held is not None
+        assert held.reason == "cooldown"  # and no longer that a job is open
+        second = pipeline.start_retrain_job(MODEL, reason="more rows")
+        assert pipeline.get_job_status(first).outcome == f"superseded by job {second}: ann asked for it"
+        assert pipeline.get_job_status(second).waits_for_person
 
 
 class TestWhatHoldsBack:
