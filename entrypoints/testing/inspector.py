@@ -65,7 +65,7 @@ class InspectorContract(ABC):
             start: Time of the first.
         """
         times = [start + timedelta(hours=hour) for hour in range(len(rows))]
-        columns = {
+        columns: dict[str, Sequence[Any]] = {
             "ts": times,
             "x": [row.x for row in rows],
             "machine": [row.machine for row in rows],
