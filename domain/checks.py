@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import reduce
+from operator import and_
 from typing import TYPE_CHECKING
 
 from ..ports.inspector import Answered, Inspection
@@ -158,13 +160,18 @@ def _told(guardrails: Mapping[str, Guardrail]) -> dict[str, dict[str, object]]:
     }
 
 
-def _all(verdicts: Iterator[tuple[str, Verdict]], found: str) -> tuple[str, Verdict]:
-    """The limits that were set in words, and whether all are kept; yes where none was."""
-    asked = list(verdicts)
-    verdict = asked[0][1] if asked else yes(found)
-    for _, other in asked[1:]:
-        verdict = verdict & other
-    return ", ".join(words for words, _ in asked), verdict
+_Asked = list[tuple[str, Verdict]]  # each limit in words, and whether it is kept
+
+
+def _measured(
+    name: str, asked: _Asked, value: float | None, champion: float | None, unit: str = ""
+) -> Guardrail | None:
+    """A guardrail about a number; ``None`` when it is not known and nobody asked."""
+    if not asked and value is None:
+        return None
+    found = f"{name} {value:.4g} {unit}".rstrip() if value is not None else ""
+    verdict = reduce(and_, (verdict for _, verdict in asked)) if asked else yes(found)
+    return Guardrail(verdict, value, champion, ", ".join(words for words, _ in asked), unit)
 
 
 # --- calibration -----------------------------------------------------------------------------------------
@@ -172,17 +179,13 @@ def _all(verdicts: Iterator[tuple[str, Verdict]], found: str) -> tuple[str, Verd
 
 def _calibration(measure: str, most: float | None, margin: float | None, known: Evidence) -> Guardrail | None:
     value = known.scores.candidate.get(measure)
-    champion = (known.scores.champion or {}).get(measure)
-
-    def limits() -> Iterator[tuple[str, Verdict]]:
-        if most is not None:
-            why = known.scores.unknown.get(measure, "it is not computed")
-            yield f"at most {most:g}", _at_most(measure, value, most, "", why)
-        if margin is not None:
-            yield f"not worse by {margin:g}", _not_worse(measure, margin, known)
-
-    limit, verdict = _all(limits(), f"{measure} {value:.4f}" if value is not None else "")
-    return Guardrail(verdict, value, champion, limit) if limit or value is not None else None
+    asked: _Asked = []
+    if most is not None:
+        why = known.scores.unknown.get(measure, "it is not computed")
+        asked.append((f"at most {most:g}", _at_most(measure, value, most, "", why)))
+    if margin is not None:
+        asked.append((f"not worse by {margin:g}", _not_worse(measure, margin, known)))
+    return _measured(measure, asked, value, (known.scores.champion or {}).get(measure))
 
 
 def _not_worse(measure: str, margin: float, known: Evidence) -> Verdict:
@@ -219,19 +222,15 @@ def _compared(pair: Paired, margin: float, decision: Decision) -> Verdict:
 
 def _latency(spec: GuardrailSpec, known: Evidence) -> Guardrail | None:
     value, champion = (_per_1000(effort, known) for effort in (known.effort, known.champion_effort))
-
-    def limits() -> Iterator[tuple[str, Verdict]]:
-        if spec.max_latency is not None:
-            words = f"at most {spec.max_latency:g} s"
-            yield words, _at_most("latency", value, spec.max_latency, " s for 1,000 rows", _UNMEASURED)
-        if spec.max_slowdown is not None:
-            words = f"at most {spec.max_slowdown:g} times the champion's"
-            yield words, _at_most_times("latency", value, champion, spec.max_slowdown, known)
-
-    found = f"latency {value:.3g} s for 1,000 rows" if value is not None else ""
-    limit, verdict = _all(limits(), found)
     unit = "s for 1,000 rows"
-    return Guardrail(verdict, value, champion, limit, unit) if limit or value is not None else None
+    asked: _Asked = []
+    if spec.max_latency is not None:
+        kept = _at_most("latency", value, spec.max_latency, unit)
+        asked.append((f"at most {spec.max_latency:g} s", kept))
+    if spec.max_slowdown is not None:
+        kept = _at_most_times("latency", value, champion, spec.max_slowdown, known)
+        asked.append((f"at most {spec.max_slowdown:g} times the champion's", kept))
+    return _measured("latency", asked, value, champion, unit)
 
 
 def _per_1000(effort: Effort | None, known: Evidence) -> float | None:
@@ -243,14 +242,11 @@ def _loading(spec: GuardrailSpec, known: Evidence) -> Guardrail | None:
     value, champion = (
         effort.load_seconds if effort else None for effort in (known.effort, known.champion_effort)
     )
-
-    def limits() -> Iterator[tuple[str, Verdict]]:
-        if spec.max_load_seconds is not None:
-            words = f"at most {spec.max_load_seconds:g} s"
-            yield words, _at_most("loading", value, spec.max_load_seconds, " s", _UNMEASURED)
-
-    limit, verdict = _all(limits(), f"loading {value:.3g} s" if value is not None else "")
-    return Guardrail(verdict, value, champion, limit, "s") if limit or value is not None else None
+    asked: _Asked = []
+    if spec.max_load_seconds is not None:
+        kept = _at_most("loading", value, spec.max_load_seconds, "s")
+        asked.append((f"at most {spec.max_load_seconds:g} s", kept))
+    return _measured("loading", asked, value, champion, "s")
 
 
 def _size(spec: GuardrailSpec, known: Evidence) -> Guardrail | None:
@@ -258,26 +254,23 @@ def _size(spec: GuardrailSpec, known: Evidence) -> Guardrail | None:
         None if effort is None or effort.artefact_bytes is None else effort.artefact_bytes / _MEBIBYTE
         for effort in (known.effort, known.champion_effort)
     )
-
-    def limits() -> Iterator[tuple[str, Verdict]]:
-        if spec.max_artifact_mb is not None:
-            words = f"at most {spec.max_artifact_mb:g} MiB"
-            yield words, _at_most("artefact size", value, spec.max_artifact_mb, " MiB", _UNMEASURED)
-        if spec.max_growth is not None:
-            words = f"at most {spec.max_growth:g} times the champion's"
-            yield words, _at_most_times("artefact size", value, champion, spec.max_growth, known)
-
-    limit, verdict = _all(limits(), f"artefact size {value:.3g} MiB" if value is not None else "")
-    return Guardrail(verdict, value, champion, limit, "MiB") if limit or value is not None else None
+    asked: _Asked = []
+    if spec.max_artifact_mb is not None:
+        kept = _at_most("artefact size", value, spec.max_artifact_mb, "MiB")
+        asked.append((f"at most {spec.max_artifact_mb:g} MiB", kept))
+    if spec.max_growth is not None:
+        kept = _at_most_times("artefact size", value, champion, spec.max_growth, known)
+        asked.append((f"at most {spec.max_growth:g} times the champion's", kept))
+    return _measured("artefact size", asked, value, champion, "MiB")
 
 
 _UNMEASURED = "nobody measured it"
 
 
-def _at_most(name: str, value: float | None, most: float, unit: str, why: str) -> Verdict:
+def _at_most(name: str, value: float | None, most: float, unit: str, why: str = _UNMEASURED) -> Verdict:
     if value is None:
         return unknown(f"{name} is unknown: {why}")
-    text = f"{name} {value:.4g}{unit}"
+    text = f"{name} {value:.4g} {unit}".rstrip()
     if value <= most:
         return yes(f"{text} is within the limit of {most:g}")
     return no(f"{text} is above the limit of {most:g}")

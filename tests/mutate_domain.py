@@ -36,6 +36,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "chain": ("sealing", "sealing validation anchors"),
     "gate": ("judgement promotion validation", "promotion validation judgement"),
     "claims": ("claims spending guardrails student", "claims spending guardrails student judgement"),
+    "checks": ("checks", "checks known_mistakes lifecycle"),
     "fold": (
         "fold state steadiness codec",
         "state validation looks lifecycle rollback idle side_by_side requests approvals floor_alarm",

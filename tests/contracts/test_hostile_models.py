@@ -291,6 +291,13 @@ class TestForgery:
             keep(folder, folder.parent / "1.parquet", self.ROWS)
         assert not (folder.parent / "1.parquet").exists()
 
+    @pytest.mark.parametrize("said", [None, -1, True, "0.1", float("nan"), 1e300, [1]])
+    def test_times_that_cannot_be_are_unknown(self, tmp_path: Path, said: object) -> None:
+        folder = self.left(tmp_path / "run")
+        (folder / "result.json").write_text(json.dumps({"predict_seconds": said, "load_seconds": 2}))
+        result = keep(folder, tmp_path / "1.parquet", self.ROWS)
+        assert (result["predict_seconds"], result["load_seconds"]) == (None, 2.0)
+
     def test_an_honest_result_is_written_anew(self, tmp_path: Path) -> None:
         import numpy as np
 

@@ -16,13 +16,15 @@ from local_http import Reply, local_server
 from object_store_server import BUCKET, S3, empty_bucket, serving
 
 from autoretrain.adapters.data_duckdb import DuckdbDataSource, Table
+from autoretrain.adapters.inspector_duckdb import DuckdbInspector
 from autoretrain.adapters.object_store import Connection, ObjectStore
 from autoretrain.adapters.object_store_errors import Absent
-from autoretrain.adapters.object_store_ports import StoredDataSource, StoredScorer
+from autoretrain.adapters.object_store_ports import StoredDataSource, StoredInspector, StoredScorer
 from autoretrain.adapters.scorer_sklearn import SklearnScorer
 from autoretrain.entrypoints.testing.data import MODEL, DataSourceContract, Row, request, row
 from autoretrain.ports.data import DataSource, Snapshot
 from autoretrain.ports.errors import AutoRetrainError, Permanent, Temporary
+from autoretrain.ports.inspector import InspectionTask
 from autoretrain.ports.predictor import Predictions
 from autoretrain.ports.scorer import ScoringTask
 
@@ -289,3 +291,7 @@ def test_rows_and_predictions_are_scored_from_the_store(s3: S3, tmp_path: Path) 
     scorer = StoredScorer(SklearnScorer(), store_of(s3, tmp_path / "another"))
     scores = scorer.score(ScoringTask("classification"), snapshot, Predictions(uri, digest, 2))
     assert scores.candidate["accuracy"] == 0.5
+    inspector = StoredInspector(DuckdbInspector(), store_of(s3, tmp_path / "a-third"))
+    task = InspectionTask("classification", repeated=True)
+    found = inspector.inspect(task, snapshot, snapshot, Predictions(uri, digest, 2))
+    assert (found.repeated, found.candidate.high) == (2, 0.0)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
+import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
@@ -122,6 +123,43 @@ class TestRunPredictor(PredictorContract):
         assert answer.scored
         assert table.column_names == ["prediction", "score:cold", "score:hot"]
         assert table["score:hot"].to_pylist() == pytest.approx([0.6, 0.2, 0.4, 1.0, 0.8])
+
+    def test_what_a_run_took_is_told(self, predictor: Predictor, snapshot: Snapshot, tmp_path: Path) -> None:
+        class Slow:
+            def predict(self, rows: pd.DataFrame) -> Any:
+                import time
+
+                time.sleep(0.1)
+                return [0] * len(rows)
+
+        version = self.version_of_model(tmp_path, Slow())
+        effort = self.settle(predictor, version, snapshot).effort
+        assert effort is not None
+        assert effort.predict_seconds is not None
+        assert 0.1 <= effort.predict_seconds < 10
+        assert effort.load_seconds is not None
+        assert effort.load_seconds > 0
+        files = [path.stat().st_size for path in Path(version.uri).iterdir()]
+        assert effort.artefact_bytes == sum(files)
+
+    def test_a_few_rows_are_tried_before_all(
+        self, predictor: Predictor, snapshot: Snapshot, tmp_path: Path
+    ) -> None:
+        class Counts:
+            calls: Sequence[int] = ()
+
+            def predict(self, rows: pd.DataFrame) -> Any:
+                self.calls = (*self.calls, len(rows))
+                if len(self.calls) == 2:
+                    raise ValueError(f"asked for {self.calls}")
+                return [0] * len(rows)
+
+        path, times = tmp_path / "many.parquet", snapshot.rows * 20
+        table = parquet.read_table(snapshot.uri)
+        parquet.write_table(pa.concat_tables([table] * 20), path)
+        many = replace(snapshot, uri=str(path), rows=times, sha256="e" * 64)
+        with pytest.raises(Permanent, match=r"asked for \(8, 100\)"):
+            self.settle(predictor, self.version_of_model(tmp_path, Counts()), many)
 
     def test_too_few_predictions(self, predictor: Predictor, snapshot: Snapshot, tmp_path: Path) -> None:
         class Forgets:

@@ -339,7 +339,7 @@ class TestCalibrationError:
     """The error of scores that are known to be right, or wrong by a known distance."""
 
     @staticmethod
-    def error(labels: Sequence[Any], scores: Mapping[Any, Any], **task: Any) -> float:
+    def error(labels: Any, scores: Mapping[Any, Any], **task: Any) -> float:
         codes, classes = np.asarray(labels), sorted(set(labels))
         found = np.searchsorted(classes, codes)
         truth = truth_of(replace(CLASSES, **task), found, classes, str(codes.dtype))

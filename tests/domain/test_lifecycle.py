@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from domain_world import DAY, GOOD, HOUR, NOW, POOR, SUCCEEDED, Story, scored, snapshot, spec_of, version
 
+from autoretrain.domain.explain import timeline
 from autoretrain.domain.jobs import JobStatus
 from autoretrain.domain.plan import (
     POLL,
@@ -24,6 +25,8 @@ from autoretrain.domain.plan import (
 )
 from autoretrain.domain.requests import ask_approve, ask_cancel, ask_reject
 from autoretrain.ports.compute import RunState, RunStatus
+from autoretrain.ports.inspector import Answered, Inspection
+from autoretrain.ports.predictor import Effort
 from autoretrain.ports.values import Pending, TimeWindow
 
 ONE, TWO = version("1"), version("2")
@@ -145,6 +148,24 @@ class TestValidation:
             f"decision:{story.job_id}",
             f"promotion:{story.job_id}",
         ]
+
+    def test_what_was_found_beside_the_scores_is_recorded_and_decides(self) -> None:
+        story = Story(spec_of(promotion={"guardrails": {"max_latency": 2.0}}))
+        story.serving().opened().running().trained()
+        found = Inspection(1000, Answered("whole numbers", low=0, high=1))
+        story.sees(ScoresSeen(scored(), found, Effort(0.5, 3.2, 4096)))
+        job = story.state.last_job
+        assert job is not None
+        assert job.validation is not None
+        assert job.validation.guardrails["latency"].value == 3.2
+        assert job.validation.guardrails["artefact size"].unit == "MiB"
+        assert job.outcome.endswith("; but latency 3.2 s for 1,000 rows is above the limit of 2")
+        told = [line for moment in timeline(story.entries, story.job_id) for line in moment.details]
+        assert (
+            "guardrail latency, at most 2 s: broken: latency 3.2 s for 1,000 rows is above the limit of 2"
+            in told
+        )
+        assert "guardrail loading, no limit: loading 0.5 s" in told
 
     @pytest.mark.parametrize(
         ("scores", "outcome"),

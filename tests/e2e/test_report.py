@@ -236,6 +236,7 @@ def test_every_job_is_told_with_what_came_of_it(life: Life) -> None:
     assert "training failed: the disk is full" in text
     assert "bob: alarms at night" in text
     assert "no change" in text
+    assert "every class that it predicts has a label" in text
 
 
 def test_names_are_escaped_everywhere(life: Life) -> None:
