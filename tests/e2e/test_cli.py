@@ -458,7 +458,9 @@ def test_interrupting_a_wait_is_quiet(project: Project, said: Said) -> None:
     until(lambda: _started(process))
     process.send_signal(signal.SIGINT)
 
-    assert process.wait(timeout=30) == 130
+    # Where the signal meets a dataclass that is just being defined, Python ends by the signal itself, which
+    # a shell tells as 130, too.
+    assert process.wait(timeout=30) in (130, -signal.SIGINT)
     assert "Traceback" not in (project.directory / "run.err").read_text()
     assert said.by("cancel", job_id).startswith("cancelled")
 
