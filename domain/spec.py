@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from math import ceil
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -18,6 +19,11 @@ from .triggers import CustomRule, DriftRule, ManualRule, PerformanceRule, Rule, 
 
 ACCURACY_FLOOR = 0.85
 """No classifier below this accuracy is ever promoted. Configuration may raise it, never lower it."""
+
+
+def _younger(default: Any, **limits: Any) -> Any:
+    """A setting that came later: left at its default it is no other policy, so no digest changes."""
+    return Field(default=default, exclude_if=lambda value: value == default, **limits)
 
 
 class TrainingSpec(BaseModel):
@@ -133,6 +139,9 @@ class ModelSpec(BaseModel):
         max_jobs_a_day: No triggered job once so many were opened in the calendar day of
             ``trigger.time_zone``, a person's included; none is unlimited.
         check_every_seconds: How often an idle model is looked at.
+        drift_alpha: Chance of a false yes of the drift trigger in an evaluation window, over all features and
+            looks: a feature has then to be over ``trigger.drift_threshold`` and not by luck. ``None`` goes by
+            the threshold alone, which few rows of many features pass by luck.
         unknown_alarm_hours: A trigger that stays unknown longer is notified, once.
         training: How a candidate is made.
         promotion: How it is judged.
@@ -161,6 +170,7 @@ class ModelSpec(BaseModel):
     max_jobs_a_day: int | None = Field(default=None, ge=1)
     check_every_seconds: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
     unknown_alarm_hours: float = Field(default=24.0, gt=0, allow_inf_nan=False)
+    drift_alpha: float | None = _younger(None, gt=0.0, lt=0.5)
     training: TrainingSpec
     promotion: PromotionSpec = Field(default_factory=PromotionSpec)
 
@@ -254,6 +264,8 @@ class ModelSpec(BaseModel):
                 window=window,
                 reference=timedelta(days=self.trigger.training_window_days),
                 min_rows=self.min_rows,
+                alpha=self.drift_alpha,
+                looks=max(1, ceil(window / timedelta(seconds=self.check_every_seconds))),
             ),
             "schedule": ScheduleRule(
                 expression=self.trigger.schedule_expression,
