@@ -186,7 +186,7 @@ def told(value: float, scale: Scale, *, sign: bool = True) -> str:
     """An effect for people: percent of something, or a difference."""
     if scale == "absolute":
         return f"{value:+.4f}" if sign else f"{value:.4g}"
-    percent = f"{value:+.2%}" if sign else f"{100 * value:g} %"
+    percent = f"{value:+.2%}" if sign else f"{100 * value:.3g} %"
     return percent if scale == "relative" else f"{percent} of the error"
 
 

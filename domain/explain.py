@@ -124,7 +124,8 @@ def _submitted(data: Mapping[str, Any]) -> _Story:
         f"{name}: {data[name]['rows']} rows, SHA-256 {data[name]['sha256'][:12]}"
         for name in ("training", "holdout")
     ]
-    return f"Training submitted (attempt {data['attempt']})", sides
+    power = data.get("power")  # 0.2.0 did not write it
+    return f"Training submitted (attempt {data['attempt']})", [*sides, power["text"] if power else ""]
 
 
 def _ended(data: Mapping[str, Any]) -> _Story:

@@ -66,6 +66,9 @@ class PromotionSpec(BaseModel):
         floor: Lowest acceptable accuracy of a classifier (0.85 or more), or R² of a regressor (above 0).
         first_champion: Whether a first model needs a person, or the floor alone lets it serve.
         approval_days: A job that waits for a person completes undeployed after so many days.
+        underpowered: What becomes of a job whose holdout cannot show the claim, as far as the last comparison
+            tells: ``train`` says so and goes on, ``stop`` ends it before anything is trained, unless a person
+            asked for it.
         on_conflict: What to do when somebody else moved the champion alias. A version that was rolled back is
             never adopted without a person.
     """
@@ -86,6 +89,7 @@ class PromotionSpec(BaseModel):
     first_champion: Literal["approval", "floor"] = "approval"
     approval_days: float = Field(default=7.0, gt=0, allow_inf_nan=False)
     on_conflict: Literal["halt", "adopt"] = "halt"
+    underpowered: Literal["train", "stop"] = _younger("train")
 
     @field_validator("policy")
     @classmethod
