@@ -290,14 +290,20 @@ def _paired(
     widen = partition.widen * partition.count / (partition.count - 1)
     random = np.random.default_rng(rows.seed)
     drawn = random.multinomial(partition.count, np.full(partition.count, 1 / partition.count), resamples)
-    resampled = _effects(measure, *_linearised(sums, values, drawn.astype(float))) if resamples else {}
+    low, high = 1.0, 1.0
+    if resamples:
+        resampled = _effects(measure, *_linearised(sums, values, drawn.astype(float)))["absolute"]
+        low, high = _stretch(float(here["absolute"].value[0]), resampled, drawn, widen)
     effects: dict[Scale, Effect] = {}
     for scale, each in here.items():
         value, base = float(each.value[0]), float(each.base[0])
         if base > 0:
             error = float(np.sqrt((each.influence[0] ** 2).sum() * widen))
-            low, high = _stretch(value, resampled[scale], drawn, widen) if resampled else (1.0, 1.0)
-            effects[scale] = Effect(value, max(error, _least_error(measure, rows.count) / base), low, high)
+            least = _least_error(measure, rows.count) / base
+            of_base = float(np.sqrt((each.base_influence[0] ** 2).sum() * widen))
+            # gain = value * base + influence * base, to first order
+            shared = float((each.influence[0] * each.base_influence[0]).sum() * widen) + value * of_base**2
+            effects[scale] = Effect(value, max(error, least), low, high, of_base, shared)
     return effects, partition
 
 
@@ -348,11 +354,13 @@ class _Difference:
         value: How much better the candidate is.
         influence: What each unit adds to that, to first order: one column a unit.
         base: What the difference is a fraction of.
+        base_influence: What each unit adds to that, as a fraction of it.
     """
 
     value: Floats
     influence: Floats
     base: Floats
+    base_influence: Floats
 
 
 def _effects(measure: str, new: _Side, old: _Side) -> dict[Scale, _Difference]:
@@ -370,7 +378,10 @@ def _effects(measure: str, new: _Side, old: _Side) -> dict[Scale, _Difference]:
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
             scale: _Difference(
-                gain / base, (slope - (gain / base)[:, None] * base_slope) / base[:, None], base
+                gain / base,
+                (slope - (gain / base)[:, None] * base_slope) / base[:, None],
+                base,
+                base_slope / base[:, None],
             )
             for scale, (base, base_slope) in bases.items()
         }

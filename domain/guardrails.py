@@ -79,7 +79,7 @@ def _look_at(name: str, pair: Paired, claim: Claim) -> Segment | None:
         return None
     found = interval_of(pair, effect, SEGMENT_ALPHA)
     distance = claim.least - effect.value
-    reach = effect.error * effect.high
+    reach = effect.error_at(claim.least) * effect.high
     harmed = upper_tail(distance / reach, pair.units - 1) if reach else float(distance <= 0)
     shows = detectable(claim, pair, pair.rows, SEGMENT_ALPHA)
     return Segment(

@@ -10,9 +10,10 @@ from ..ports.scorer import Paired
 from .claims import Claim, Kind, detectable, told
 from .jobs import RetrainingJob
 from .judgement import claim_of
-from .promotion import SEED_POINT
+from .promotion import SEED_POINT, SUPERIORITY, out_of_reach
 from .spec import ModelSpec
 from .state import ModelState
+from .trigger_types import TriggerType
 
 
 def foresee(
@@ -61,6 +62,38 @@ def last_comparison(state: ModelState, measure: str) -> Paired | None:
         if pair is not None and pair.measure == measure:
             return pair
     return None
+
+
+def champion_score(spec: ModelSpec, state: ModelState) -> float | None:
+    """What the champion reached on the holdout that it was last scored on; ``None`` when none is remembered."""
+    serving = state.champion
+    if serving is None:
+        return None
+    for job in reversed(state.jobs.values()):
+        if job.deployed and job.job_id == serving.job_id:
+            return (job.metrics_after or {}).get(spec.comparison)
+        beside = job.champion is not None and job.champion.version == serving.version.version
+        if beside and job.champion_metrics:
+            return job.champion_metrics.get(spec.comparison)
+    return None
+
+
+def unreachable_gate(spec: ModelSpec, state: ModelState) -> str:
+    """Say so when no candidate could pass the gate as it is set, since the champion is too good for it.
+
+    Args:
+        spec: The model's settings.
+        state: What the ledger knows.
+
+    Returns:
+        Why, and what can be asked for instead; empty when a candidate could pass, or the score is not known.
+    """
+    score, promotion = champion_score(spec, state), spec.promotion
+    policies = {promotion.policy_of(trigger) for trigger in TriggerType if trigger is not TriggerType.MANUAL}
+    relative = SEED_POINT in policies or (promotion.scale == "relative" and SUPERIORITY in policies)
+    if score is None or not relative:
+        return ""
+    return out_of_reach(spec.comparison, score, promotion.min_improvement)
 
 
 def _wanted(claim: Claim) -> float:

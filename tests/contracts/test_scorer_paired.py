@@ -155,3 +155,14 @@ def test_turning_both_round_turns_the_difference_round(measure: str, better: flo
     forth, back = (compare(measure, a, b, rows(), Units()) for a, b in ((one, other), (other, one)))
     assert forth.effects["absolute"].value == pytest.approx(-back.effects["absolute"].value)
     assert forth.effects["absolute"].error == pytest.approx(back.effects["absolute"].error, rel=1e-6)
+
+
+@pytest.mark.parametrize("measure", ["f1", "mae", "r2"])
+def test_no_fraction_is_surer_that_there_is_a_difference_than_the_difference_itself(measure: str) -> None:
+    world = World.of(SETTINGS[2], 4)
+    effects = compare(measure, world.sums(measure), world.sums(measure), rows(2160), Units()).effects
+    plain = effects["absolute"]
+    for scale in ("relative", "error-reduction"):
+        effect = effects[scale]
+        assert effect.value / effect.error_at(0) == pytest.approx(plain.value / plain.error, rel=1e-6)
+        assert (effect.low, effect.high) == (plain.low, plain.high)

@@ -6,13 +6,15 @@ import math
 from typing import Any
 
 import pytest
-from domain_world import DAY, NOW, Story, scored, snapshot, spec_of
+from domain_world import DAY, GOOD, NOW, POOR, Story, scored, snapshot, spec_of
 
 from autoretrain.domain.explain import timeline
 from autoretrain.domain.jobs import JobStatus
 from autoretrain.domain.notices import notices_of
 from autoretrain.domain.plan import DataSeen, Plan
+from autoretrain.domain.power import unreachable_gate
 from autoretrain.domain.requests import ask_start
+from autoretrain.domain.state import ModelState
 from autoretrain.ports.scorer import Effect, Paired
 
 LATER = NOW + 3 * DAY
@@ -129,3 +131,37 @@ def test_the_point_rule_shows_nothing() -> None:
     story = Story().serving().opened().running()
     assert power(story) is None
     assert '"power"' not in story.entries[-1].data
+
+
+def reached(f1: float, **promotion: Any) -> str:
+    """What is said of a gate whose champion got so far on the holdout that it was promoted on."""
+    story = Story(spec_of(promotion=promotion)).serving().opened().running().trained()
+    story.judged(scored({**GOOD, "f1": f1})).deployed()
+    return unreachable_gate(story.spec, story.state)
+
+
+def test_a_gate_that_no_candidate_can_pass_is_told_where_the_champion_is_known() -> None:
+    assert "no candidate can reach that from 0.9600" in reached(0.96)
+    assert '"error-reduction"' in reached(0.96)
+    assert reached(0.95) == ""
+    assert reached(0.96, min_improvement=0.04) == ""
+    for scale in ("absolute", "error-reduction"):
+        assert (
+            unreachable_gate(
+                spec_of(promotion={"policy": "superiority@1", "scale": scale}), champion_of(0.96)
+            )
+            == ""
+        )
+    assert unreachable_gate(spec_of(promotion={"policy": "superiority@1"}), champion_of(0.96)) != ""
+    assert unreachable_gate(spec_of(promotion={"policy": "improvement@1"}), champion_of(0.96)) == ""
+
+
+def champion_of(f1: float) -> ModelState:
+    story = Story().serving().opened().running().trained()
+    return story.judged(scored({**GOOD, "f1": f1})).deployed().state
+
+
+def test_a_champion_that_was_never_scored_is_not_known() -> None:
+    assert unreachable_gate(spec_of(), Story().serving().state) == ""
+    rejected = Story().serving().opened().running().trained().judged(scored(POOR, {**GOOD, "f1": 0.97}))
+    assert "from 0.9700" in unreachable_gate(rejected.spec, rejected.state)
