@@ -65,7 +65,7 @@ def last_comparison(state: ModelState, measure: str) -> Paired | None:
 
 
 def champion_score(spec: ModelSpec, state: ModelState) -> float | None:
-    """What the champion reached on the holdout that it was last scored on; ``None`` when none is remembered."""
+    """What the champion reached on the holdout it was last scored on; ``None`` when none is remembered."""
     serving = state.champion
     if serving is None:
         return None

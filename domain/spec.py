@@ -133,6 +133,10 @@ class ModelSpec(BaseModel):
         rule: How the triggers combine.
         min_rows: Fewest labelled rows for a performance or drift verdict.
         stale_after_hours: A metric whose newest sample is older is unknown.
+        label_delay_hours: The label of a row is there so much later; younger rows are in no training, no
+            holdout and no live metric, since those whose label is early are not like the others.
+        min_label_coverage: Smallest share of a holdout's rows that have a label, 0 to 1; below it, or where
+            the data source does not tell, the validation is unknown.
         on_missing: What an empty metric counts as; ``None`` is unknown.
         holdout_days: Length of the holdout, the latest rows before a job was opened; ``None`` takes the
             evaluation window.
@@ -166,6 +170,8 @@ class ModelSpec(BaseModel):
     rule: str = "performance | drift | schedule"
     min_rows: int = Field(default=100, ge=1)
     stale_after_hours: float = Field(default=48.0, gt=0, allow_inf_nan=False)
+    label_delay_hours: float = _younger(0.0, ge=0, le=8760, allow_inf_nan=False)
+    min_label_coverage: float = _younger(0.0, ge=0.0, le=1.0, allow_inf_nan=False)
     on_missing: float | None = Field(default=None, allow_inf_nan=False)
     holdout_days: float | None = Field(default=None, gt=0, le=365, allow_inf_nan=False)
     min_holdout_rows: int = Field(default=100, ge=2)
@@ -232,6 +238,11 @@ class ModelSpec(BaseModel):
         return ScoringTask(self.task, self.positive, self.average, self.comparison, units, promotion.segments)
 
     @property
+    def label_delay(self) -> timedelta:
+        """How much later than its row a label comes."""
+        return timedelta(hours=self.label_delay_hours)
+
+    @property
     def holdout(self) -> timedelta:
         """Length of the holdout."""
         return timedelta(days=self.holdout_days or self.trigger.evaluation_window_days)
@@ -262,6 +273,7 @@ class ModelSpec(BaseModel):
                 min_rows=self.min_rows,
                 stale_after=timedelta(hours=self.stale_after_hours),
                 on_missing=self.on_missing,
+                label_delay=self.label_delay,
             ),
             "drift": DriftRule(
                 threshold=self.trigger.drift_threshold,

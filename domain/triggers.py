@@ -158,6 +158,7 @@ class PerformanceRule(Rule):
         min_rows: Fewest labelled predictions, for sources that count them.
         stale_after: The newest sample must not be older.
         on_missing: What an empty answer counts as; ``None`` leaves it unknown.
+        label_delay: How much later than its row a label comes; younger rows are not looked at.
     """
 
     metric: str
@@ -167,6 +168,7 @@ class PerformanceRule(Rule):
     min_rows: int
     stale_after: timedelta
     on_missing: float | None = None
+    label_delay: timedelta = timedelta()
     name = "performance"
     type = TriggerType.PERFORMANCE
 
@@ -179,14 +181,15 @@ class PerformanceRule(Rule):
         champion = situation.champion
         if champion is None:
             return None
-        start = situation.now - self.window
+        end = situation.now - self.label_delay
+        start = end - self.window
         if situation.serving_since is not None:
             start = max(start, situation.serving_since)
         if champion.trained_on is not None:
             start = max(start, champion.trained_on.end)
-        if start >= situation.now:
+        if start >= end:
             return None
-        return MetricQuery(situation.model, self.metric, TimeWindow(start, situation.now), champion)
+        return MetricQuery(situation.model, self.metric, TimeWindow(start, end), champion)
 
     def judge(self, observations: Observations, situation: Situation) -> Verdict:
         """Compare the window's mean with the threshold."""
@@ -219,7 +222,7 @@ class PerformanceRule(Rule):
             return ""
         if seen.rows is not None and seen.rows < self.min_rows:
             return f"only {seen.rows} labelled rows, {self.min_rows} are needed"
-        if seen.last_at is not None and now - seen.last_at > self.stale_after:
+        if seen.last_at is not None and now - seen.last_at > self.stale_after + self.label_delay:
             return f"the newest sample is of {seen.last_at:%Y-%m-%d %H:%M} UTC, too old"
         return ""
 

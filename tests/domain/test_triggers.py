@@ -54,6 +54,16 @@ def column(name: str, psi: float | None, rows: int = 1000, reason: str = "") -> 
 
 
 class TestPerformance:
+    def test_rows_whose_labels_are_not_due_are_not_looked_at(self) -> None:
+        rule = replace(ACCURACY, label_delay=5 * DAY)
+        (query,) = rule.needs(SITUATION)
+        assert isinstance(query, MetricQuery)
+        assert query.window == TimeWindow(NOW - 35 * DAY, NOW - 5 * DAY)
+        late = replace(measured(0.8, last_at=NOW - 6 * DAY), query=query)
+        assert rule.judge({query: late}, SITUATION).is_yes
+        assert answer(ACCURACY, measured(0.8, last_at=NOW - 6 * DAY)).is_unknown
+        assert rule.needs(replace(SITUATION, serving_since=NOW - 4 * DAY)) == ()
+
     @pytest.mark.parametrize(
         ("value", "expected"), [(0.9199, Answer.YES), (0.92, Answer.NO), (0.95, Answer.NO)]
     )
