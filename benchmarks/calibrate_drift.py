@@ -48,9 +48,8 @@ def main() -> int:
         for a_day in ROWS_A_DAY:
             found = list(crew.map(partial(look, a_day, 0.0), seeds))
             _row(str(a_day * WINDOW), [_share(found, alpha) for alpha in RULES.values()])
-        print(
-            f"\nOne of {FEATURES} shifted on the first day, {ROWS_A_DAY[-1] * WINDOW} rows in the window: found\n"
-        )
+        rows = ROWS_A_DAY[-1] * WINDOW
+        print(f"\nMonths in which one of {FEATURES} shifts on the first day, {rows} rows: found\n")
         _head("standard deviations")
         for shift in SHIFTS:
             found = list(crew.map(partial(look, ROWS_A_DAY[-1], shift), seeds))

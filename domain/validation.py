@@ -116,7 +116,7 @@ def validate(
         "champion_metrics": None if scores.champion is None else dict(scores.champion),
     }
     return ValidationResult(
-        verdict=_covered(spec, holdout) or above_floor(spec, scores),
+        verdict=_if_covered(spec, holdout, above_floor(spec, scores)),
         rows=scores.rows,
         metrics=dict(scores.candidate),
         champion_metrics=None if scores.champion is None else dict(scores.champion),
@@ -131,11 +131,11 @@ def validate(
     )
 
 
-def _covered(spec: ModelSpec, holdout: Snapshot) -> Verdict | None:
+def _if_covered(spec: ModelSpec, holdout: Snapshot, verdict: Verdict) -> Verdict:
     """Unknown where too few rows have a label: which ones have it may depend on what it is."""
     least, share = spec.min_label_coverage, holdout.coverage
     if not least or (share is not None and share >= least):
-        return None
+        return verdict
     told = (
         "nobody counted the rows without a label"
         if share is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -90,7 +91,7 @@ class Effect:
     def error_at(self, value: float) -> float:
         """Standard error of the difference less this fraction of the base, were that the true effect."""
         own = self.error**2 + 2 * self.value * self.shared - (self.value * self.base_error) ** 2
-        return max(own - 2 * value * self.shared + (value * self.base_error) ** 2, 0.0) ** 0.5
+        return math.sqrt(max(own - 2 * value * self.shared + (value * self.base_error) ** 2, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
