@@ -170,6 +170,7 @@ class _Written:
     rows: int
     first_at: datetime | None
     last_at: datetime | None
+    unlabelled: int | None
 
 
 def _open(session: duckdb.DuckDBPyConnection, table: Table, base: Path) -> _Source:
@@ -261,7 +262,8 @@ def _write(
     time = _name(columns.time)
     wanted = (*columns.features, columns.label, *columns.kept)
     others = [_name(name) for name in wanted if name is not None]
-    conditions = [*_within(source, columns.time, window), *_has_label(source, columns.label)]
+    inside, labelled = _within(source, columns.time, window), _has_label(source, columns.label)
+    conditions = [*inside, *labelled]
     copied = session.execute(
         f"COPY (SELECT {', '.join([f'CAST(source.{time} AS TIMESTAMPTZ) AS {time}', *others])}"  # noqa: S608
         f" FROM {source.sql} AS source WHERE {' AND '.join(conditions)} ORDER BY ALL)"
@@ -272,7 +274,15 @@ def _write(
         f" FROM read_parquet({_text(glob.escape(str(file)))})"
     ).fetchone()
     first, last = bounds or (None, None)
-    return _Written(file, copied[0] if copied else 0, _moment(first), _moment(last))
+    rows = copied[0] if copied else 0
+    every = (
+        session.execute(
+            f"SELECT count(*) FROM {source.sql} AS source WHERE {' AND '.join(inside)}"  # noqa: S608
+        ).fetchone()
+        if labelled
+        else None
+    )
+    return _Written(file, rows, _moment(first), _moment(last), every[0] - rows if every else None)
 
 
 def _within(source: _Source, column: str, window: TimeWindow) -> list[str]:
@@ -319,6 +329,7 @@ def _seal(request: SnapshotRequest, columns: _Columns, written: _Written, folder
         time=columns.time,
         first_at=written.first_at,
         last_at=written.last_at,
+        unlabelled=written.unlabelled,
     )
 
 

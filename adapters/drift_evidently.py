@@ -131,7 +131,7 @@ class EvidentlyDrift:
 
 def _key(reference: Snapshot, current: Snapshot, features: tuple[str, ...]) -> str:
     """Identity of a comparison, as a name for its folder and its runs."""
-    asked = json.dumps([1, reference.sha256, current.sha256, features])
+    asked = json.dumps([2, reference.sha256, current.sha256, features])
     return hashlib.sha256(asked.encode()).hexdigest()[:32]
 
 

@@ -83,6 +83,7 @@ class MemoryDataSource:
             time="at",
             first_at=rows[0].at if rows else None,
             last_at=rows[-1].at if rows else None,
+            unlabelled=len(inside) - len(rows) if request.labelled else None,
         )
 
 

@@ -27,7 +27,8 @@ FEWEST_UNITS = 6
 """With fewer units than this no standard error deserves the name."""
 
 _MOST_UNITS = 400
-_RESAMPLES = 2000
+RESAMPLES = 2000
+"""So many make the bootstrap."""
 _TAIL = 0.025
 """Where the bootstrap is compared with Student's t: far enough out, with 50 resamples beyond it."""
 _MOST_STRETCH = 10.0
@@ -102,6 +103,7 @@ def compare(
     rows: Rows,
     units: Units,
     discordant: tuple[int, int] | None = None,
+    resamples: int = RESAMPLES,
 ) -> Paired:
     """Compare two versions.
 
@@ -114,6 +116,8 @@ def compare(
         rows: What ties them together.
         units: What may be resampled.
         discordant: Rows only one of them got right, for a measure that is the share of right rows.
+        resamples: Of the bootstrap; 0 leaves it out, and the interval is Student's alone, never wider than
+            with it: what is not shown without need not be resampled.
 
     Returns:
         The difference on every scale on which it is defined.
@@ -125,7 +129,7 @@ def compare(
     influence = _row_influence(candidate, champion)
     dependence = 1.0 if units.independent else _dependence(influence, abs(new) + abs(old))
     options = [
-        _paired(measure, candidate, champion, rows, partition)
+        _paired(measure, candidate, champion, rows, partition, resamples)
         for partition in _partitions(rows, units, dependence)
     ]
     effects, partition = max(options, key=lambda option: option[0]["absolute"].error)
@@ -275,7 +279,7 @@ def _dependence(series: Floats, scale: float) -> float:
 
 
 def _paired(
-    measure: str, candidate: Sums, champion: Sums, rows: Rows, partition: _Partition
+    measure: str, candidate: Sums, champion: Sums, rows: Rows, partition: _Partition, resamples: int
 ) -> tuple[dict[Scale, Effect], _Partition]:
     import numpy as np
 
@@ -285,15 +289,21 @@ def _paired(
     here = _effects(measure, *_linearised(sums, values, every))
     widen = partition.widen * partition.count / (partition.count - 1)
     random = np.random.default_rng(rows.seed)
-    drawn = random.multinomial(partition.count, np.full(partition.count, 1 / partition.count), _RESAMPLES)
-    resampled = _effects(measure, *_linearised(sums, values, drawn.astype(float)))
+    drawn = random.multinomial(partition.count, np.full(partition.count, 1 / partition.count), resamples)
+    low, high = 1.0, 1.0
+    if resamples:
+        resampled = _effects(measure, *_linearised(sums, values, drawn.astype(float)))["absolute"]
+        low, high = _stretch(float(here["absolute"].value[0]), resampled, drawn, widen)
     effects: dict[Scale, Effect] = {}
     for scale, each in here.items():
         value, base = float(each.value[0]), float(each.base[0])
         if base > 0:
             error = float(np.sqrt((each.influence[0] ** 2).sum() * widen))
-            low, high = _stretch(value, resampled[scale], drawn, widen)
-            effects[scale] = Effect(value, max(error, _least_error(measure, rows.count) / base), low, high)
+            least = _least_error(measure, rows.count) / base
+            of_base = float(np.sqrt((each.base_influence[0] ** 2).sum() * widen))
+            # gain = value * base + influence * base, to first order
+            shared = float((each.influence[0] * each.base_influence[0]).sum() * widen) + value * of_base**2
+            effects[scale] = Effect(value, max(error, least), low, high, of_base, shared)
     return effects, partition
 
 
@@ -344,11 +354,13 @@ class _Difference:
         value: How much better the candidate is.
         influence: What each unit adds to that, to first order: one column a unit.
         base: What the difference is a fraction of.
+        base_influence: What each unit adds to that, as a fraction of it.
     """
 
     value: Floats
     influence: Floats
     base: Floats
+    base_influence: Floats
 
 
 def _effects(measure: str, new: _Side, old: _Side) -> dict[Scale, _Difference]:
@@ -366,7 +378,10 @@ def _effects(measure: str, new: _Side, old: _Side) -> dict[Scale, _Difference]:
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
             scale: _Difference(
-                gain / base, (slope - (gain / base)[:, None] * base_slope) / base[:, None], base
+                gain / base,
+                (slope - (gain / base)[:, None] * base_slope) / base[:, None],
+                base,
+                base_slope / base[:, None],
             )
             for scale, (base, base_slope) in bases.items()
         }

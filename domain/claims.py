@@ -86,17 +86,30 @@ class Interval:
 
 
 def interval_of(pair: Paired, effect: Effect, level: float) -> Interval:
-    """Bounds of an effect.
+    """Bounds of an effect: all values that the rows do not contradict.
+
+    Of a fraction they are Fieller's (1954, Journal of the Royal Statistical Society B 16:175): those whose
+    difference from what was measured is no larger than the error they would have, were they true.
 
     Args:
         pair: The comparison that the effect is of.
         effect: The effect.
         level: One-sided, between 0 and a half.
     """
-    reach = critical(level, pair.units - 1) * effect.error
-    return Interval(
-        effect.value, effect.value - effect.low * reach, effect.value + effect.high * reach, level
-    )
+    student = critical(level, pair.units - 1)
+    low, high = _bound(effect, -student * effect.low), _bound(effect, student * effect.high)
+    return Interval(effect.value, low, high, level)
+
+
+def _bound(effect: Effect, reach: float) -> float:
+    """Where ``effect.value - bound == -reach * effect.error_at(bound)``; infinite where the base may be 0."""
+    own, square = effect.error_at(0) ** 2, reach**2
+    known = 1 - square * effect.base_error**2
+    if known <= 0:
+        return math.copysign(math.inf, reach)
+    middle = effect.value - square * effect.shared
+    root = math.sqrt(max(middle**2 - known * (effect.value**2 - square * own), 0.0))
+    return (middle + math.copysign(root, reach)) / known
 
 
 def judge_claim(claim: Claim, pair: Paired, level: float, rows_a_day: float | None = None) -> Decision:
@@ -186,7 +199,7 @@ def told(value: float, scale: Scale, *, sign: bool = True) -> str:
     """An effect for people: percent of something, or a difference."""
     if scale == "absolute":
         return f"{value:+.4f}" if sign else f"{value:.4g}"
-    percent = f"{value:+.2%}" if sign else f"{100 * value:g} %"
+    percent = f"{value:+.2%}" if sign else f"{100 * value:.3g} %"
     return percent if scale == "relative" else f"{percent} of the error"
 
 
@@ -216,10 +229,11 @@ def _p_value(claim: Claim, pair: Paired, effect: Effect) -> float:
     if pair.discordant is not None and claim.least == 0:
         return mid_p(*pair.discordant)
     distance = effect.value - claim.least
-    if effect.error == 0:
+    error = effect.error_at(claim.least)
+    if error == 0:
         return 0.0 if distance > 0 else 1.0
     stretch = effect.low if distance > 0 else 1.0
-    return upper_tail(distance / (effect.error * stretch), pair.units - 1)
+    return upper_tail(distance / (error * stretch), pair.units - 1)
 
 
 def _shown(claim: Claim, found: Interval, p: float) -> bool:

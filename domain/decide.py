@@ -83,7 +83,7 @@ def _decide_job(
         case Trouble():
             return decide_trouble(state, job, seen, now)
         case DataSeen():
-            return decide_data(spec, job, seen)
+            return decide_data(spec, state, job, seen, now)
         case RunSeen():
             return decide_training(spec, job, seen, now)
         case ScoresSeen():

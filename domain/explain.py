@@ -132,10 +132,16 @@ def _opened(data: Mapping[str, Any]) -> _Story:
 
 def _submitted(data: Mapping[str, Any]) -> _Story:
     sides = [
-        f"{name}: {data[name]['rows']} rows, SHA-256 {data[name]['sha256'][:12]}"
+        f"{name}: {data[name]['rows']} rows{_unlabelled(data[name])}, SHA-256 {data[name]['sha256'][:12]}"
         for name in ("training", "holdout")
     ]
-    return f"Training submitted (attempt {data['attempt']})", sides
+    power = data.get("power")  # 0.2.0 did not write it
+    return f"Training submitted (attempt {data['attempt']})", [*sides, power["text"] if power else ""]
+
+
+def _unlabelled(snapshot: Mapping[str, Any]) -> str:
+    left_out = snapshot.get("unlabelled")  # 0.2.0 did not count them
+    return f" ({left_out} more have no label)" if left_out else ""
 
 
 def _ended(data: Mapping[str, Any]) -> _Story:

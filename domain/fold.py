@@ -268,6 +268,7 @@ def _run_intended(state: ModelState, line: _Line) -> ModelState:
             started_at=line.at,
             training=snapshot_of(line.data["training"]),
             holdout=snapshot_of(line.data["holdout"]),
+            power=line.data.get("power"),  # 0.2.0 did not write it
         )
     job = replace(job, attempt=line.data["attempt"], stalled="")
     return replace(state, jobs={**state.jobs, job.job_id: job})

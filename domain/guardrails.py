@@ -8,6 +8,7 @@ from typing import Any
 
 from ..ports.scorer import Paired
 from .claims import Claim, detectable, interval_of, told
+from .holm import holm
 from .promotion import Decision, Outcome
 from .student import upper_tail
 
@@ -78,7 +79,7 @@ def _look_at(name: str, pair: Paired, claim: Claim) -> Segment | None:
         return None
     found = interval_of(pair, effect, SEGMENT_ALPHA)
     distance = claim.least - effect.value
-    reach = effect.error * effect.high
+    reach = effect.error_at(claim.least) * effect.high
     harmed = upper_tail(distance / reach, pair.units - 1) if reach else float(distance <= 0)
     shows = detectable(claim, pair, pair.rows, SEGMENT_ALPHA)
     return Segment(
@@ -95,11 +96,9 @@ def _look_at(name: str, pair: Paired, claim: Claim) -> Segment | None:
 
 def _worse(segments: list[Segment]) -> list[Segment]:
     """Segments that are worse by the margin, by Holm's step-down procedure."""
-    ordered = sorted(segments, key=lambda each: each.harmed)
-    for place, each in enumerate(ordered):
-        if each.harmed > SEGMENT_ALPHA / (len(ordered) - place):
-            return ordered[:place]
-    return ordered
+    rejected = holm({each.name: each.harmed for each in segments}, SEGMENT_ALPHA)
+    by_name = {each.name: each for each in segments}
+    return [by_name[name] for name in rejected]
 
 
 def _names(segments: list[Segment], claim: Claim) -> str:

@@ -257,13 +257,15 @@ def windows_of(
     """Training and holdout windows of a job opened now.
 
     The holdout is the newest data, so that it is later than all training rows; it begins no earlier than the
-    champion's own training ended, so that neither version has seen a row of it.
+    champion's own training ended, so that neither version has seen a row of it. Rows whose labels are not due
+    yet are in neither.
     """
-    start = now - spec.holdout
+    end = now - spec.label_delay
+    start = end - spec.holdout
     if champion is not None and champion.trained_on is not None:
-        start = min(max(start, champion.trained_on.end), now)
+        start = min(max(start, champion.trained_on.end), end)
     training = TimeWindow(start - timedelta(days=spec.trigger.training_window_days), start)
-    return training, TimeWindow(start, now)
+    return training, TimeWindow(start, end)
 
 
 def champion_label(champion: Champion | None) -> str | None:

@@ -123,6 +123,8 @@ class RetrainingJob:
         champion: Version it is judged against; ``None`` when there was no champion.
         training: Snapshot the training got; ``None`` before it was taken.
         holdout: Snapshot both versions are judged on; ``None`` before it was taken.
+        power: What its holdout can show, as far as that was known before its training (see ``power``);
+            ``None`` when nothing was said.
         attempt: Number of the training attempt; 0 before the first.
         cost: What its training attempts that ended have cost; ``None`` when nobody set a price.
         priced_attempts: How many of them these are.
@@ -166,6 +168,7 @@ class RetrainingJob:
     champion: ModelVersion | None = None
     training: Snapshot | None = None
     holdout: Snapshot | None = None
+    power: Mapping[str, Any] | None = None
     attempt: int = 0
     cost: float | None = None
     priced_attempts: int = 0

@@ -28,10 +28,12 @@ from .plan import (
     SubmitTraining,
     Trouble,
 )
+from .power import foresee
 from .promotion import Decision, Outcome
 from .sealing import CONTROLLER, Draft
 from .spec import ModelSpec
 from .state import ModelState
+from .trigger_types import TriggerType
 from .validation import validate
 from .watching import watch_begun
 
@@ -53,8 +55,10 @@ def decide_cancelled(job: RetrainingJob) -> Plan:
     return Plan((_closed(job, JobStatus.CANCELLED, f"cancelled by {who}"),))
 
 
-def decide_data(spec: ModelSpec, job: RetrainingJob, seen: DataSeen) -> Plan:
-    """Snapshots are there: intend the first training attempt."""
+def decide_data(
+    spec: ModelSpec, state: ModelState, job: RetrainingJob, seen: DataSeen, now: datetime
+) -> Plan:
+    """Snapshots are there: say what the holdout can show, and intend the first training attempt."""
     for name, snapshot, least in (
         ("training", seen.training, 1),
         ("holdout", seen.holdout, spec.min_holdout_rows),
@@ -63,8 +67,18 @@ def decide_data(spec: ModelSpec, job: RetrainingJob, seen: DataSeen) -> Plan:
             window = f"{snapshot.window.start:%Y-%m-%d %H:%M} to {snapshot.window.end:%Y-%m-%d %H:%M} UTC"
             text = f"the {name} window ({window}) has {snapshot.rows} labelled rows, {least} are needed"
             return Plan((_closed(job, JobStatus.FAILED, text),))
-    intent = _intend(job, 1, training=seen.training, holdout=seen.holdout)
+    power = foresee(spec, state, job, seen.holdout.rows, now)
+    if power is not None and power["enough"] is False and _stops(spec, job):
+        text = f'not trained: {power["text"]} (promotion.underpowered = "stop")'
+        return Plan((_closed(job, JobStatus.FAILED, text),))
+    said = {} if power is None else {"power": power}
+    intent = _intend(job, 1, training=seen.training, holdout=seen.holdout, **said)
     return Plan((intent,), SubmitTraining(job.job_id))
+
+
+def _stops(spec: ModelSpec, job: RetrainingJob) -> bool:
+    """Whether a job that can show nothing is not worth its training; a person's own wish is."""
+    return spec.promotion.underpowered == "stop" and job.trigger_type is not TriggerType.MANUAL
 
 
 def decide_training(spec: ModelSpec, job: RetrainingJob, seen: RunSeen, now: datetime) -> Plan:

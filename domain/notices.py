@@ -52,6 +52,13 @@ def _opened(state: ModelState, data: Mapping[str, Any]) -> _Told:
     )
 
 
+def _underpowered(state: ModelState, data: Mapping[str, Any]) -> _Told | None:
+    power = data.get("power")
+    if power is None or power["enough"] is not False:
+        return None
+    return "underpowered", "info", f"The holdout of {state.model} is too small", power["text"]
+
+
 def _closed(state: ModelState, data: Mapping[str, Any]) -> _Told:
     job = state.jobs[data["job_id"]]
     if data["status"] == JobStatus.COMPLETED.value:
@@ -144,6 +151,7 @@ def _watch_ended(state: ModelState, data: Mapping[str, Any]) -> _Told:
 
 _TELLERS: Mapping[str, Callable[[ModelState, Mapping[str, Any]], _Told | None]] = {
     "job.opened": _opened,
+    "run.intended": _underpowered,
     "job.closed": _closed,
     "promotion.done": _deployed,
     "approval.awaited": _awaited,

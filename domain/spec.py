@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import timedelta
+from math import ceil
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -76,6 +77,9 @@ class PromotionSpec(BaseModel):
         pending: What a newer retraining does to a job that waits for a person: ``keep`` lets it wait, and
             nothing is started before it ends; by ``supersede`` it completes undeployed and the newer one
             begins, when a person starts one, or a trigger fires after ``cooldown_hours`` of waiting.
+        underpowered: What becomes of a job whose holdout cannot show the claim, as far as the last comparison
+            tells: ``train`` says so and goes on, ``stop`` ends it before anything is trained, unless a person
+            asked for it.
         on_conflict: What to do when somebody else moved the champion alias. A version that was rolled back is
             never adopted without a person.
         guardrails: Limits that a candidate has to keep beside that.
@@ -103,6 +107,7 @@ class PromotionSpec(BaseModel):
     guardrails: GuardrailSpec = Field(
         default_factory=GuardrailSpec, exclude_if=lambda given: given == GuardrailSpec()
     )
+    underpowered: Literal["train", "stop"] = _younger("train")
 
     @field_validator("policy")
     @classmethod
@@ -217,6 +222,10 @@ class ModelSpec(BaseModel):
         rule: How the triggers combine.
         min_rows: Fewest labelled rows for a performance or drift verdict.
         stale_after_hours: A metric whose newest sample is older is unknown.
+        label_delay_hours: The label of a row is there so much later; younger rows are in no training, no
+            holdout and no live metric, since those whose label is early are not like the others.
+        min_label_coverage: Smallest share of a holdout's rows that have a label, 0 to 1; below it, or where
+            the data source does not tell, the validation is unknown.
         on_missing: What an empty metric counts as; ``None`` is unknown.
         holdout_days: Length of the holdout, the latest rows before a job was opened; ``None`` takes the
             evaluation window.
@@ -227,6 +236,9 @@ class ModelSpec(BaseModel):
         max_jobs_a_day: No triggered job once so many were opened in the calendar day of
             ``trigger.time_zone``, a person's included; none is unlimited.
         check_every_seconds: How often an idle model is looked at.
+        drift_alpha: Chance of a false yes of the drift trigger in an evaluation window, over all features and
+            looks: a feature has then to be over ``trigger.drift_threshold`` and not by luck. ``None`` goes by
+            the threshold alone, which few rows of many features pass by luck.
         unknown_alarm_hours: A trigger that stays unknown longer is notified, once.
         training: How a candidate is made.
         promotion: How it is judged.
@@ -248,6 +260,8 @@ class ModelSpec(BaseModel):
     rule: str = "performance | drift | schedule"
     min_rows: int = Field(default=100, ge=1)
     stale_after_hours: float = Field(default=48.0, gt=0, allow_inf_nan=False)
+    label_delay_hours: float = _younger(0.0, ge=0, le=8760, allow_inf_nan=False)
+    min_label_coverage: float = _younger(0.0, ge=0.0, le=1.0, allow_inf_nan=False)
     on_missing: float | None = Field(default=None, allow_inf_nan=False)
     holdout_days: float | None = Field(default=None, gt=0, le=MOST_HOLDOUT_DAYS, allow_inf_nan=False)
     min_holdout_rows: int = Field(default=100, ge=2)
@@ -256,6 +270,7 @@ class ModelSpec(BaseModel):
     max_jobs_a_day: int | None = Field(default=None, ge=1)
     check_every_seconds: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
     unknown_alarm_hours: float = Field(default=24.0, gt=0, allow_inf_nan=False)
+    drift_alpha: float | None = _younger(None, gt=0.0, lt=0.5)
     training: TrainingSpec
     promotion: PromotionSpec = Field(default_factory=PromotionSpec)
     watch: WatchSpec = Field(default_factory=WatchSpec)
@@ -340,6 +355,11 @@ class ModelSpec(BaseModel):
         return InspectionTask(self.task, self.promotion.group, repeated)
 
     @property
+    def label_delay(self) -> timedelta:
+        """How much later than its row a label comes."""
+        return timedelta(hours=self.label_delay_hours)
+
+    @property
     def holdout(self) -> timedelta:
         """Length of the holdout."""
         return timedelta(days=self.holdout_days or self.trigger.evaluation_window_days)
@@ -372,12 +392,15 @@ class ModelSpec(BaseModel):
                 min_rows=self.min_rows,
                 stale_after=timedelta(hours=self.stale_after_hours),
                 on_missing=self.on_missing,
+                label_delay=self.label_delay,
             ),
             "drift": DriftRule(
                 threshold=self.trigger.drift_threshold,
                 window=window,
                 reference=timedelta(days=self.trigger.training_window_days),
                 min_rows=self.min_rows,
+                alpha=self.drift_alpha,
+                looks=max(1, ceil(window / timedelta(seconds=self.check_every_seconds))),
             ),
             "schedule": ScheduleRule(
                 expression=self.trigger.schedule_expression,

@@ -9,15 +9,16 @@ from __future__ import annotations
 import ast
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from ..ports.drift import DriftReport
+from ..ports.drift import ColumnDrift, DriftReport
 from ..ports.metrics import MetricQuery, MetricWindow
 from ..ports.registry import ModelVersion
 from ..ports.values import Pending, TimeWindow
+from .holm import holm
 from .trigger_types import TriggerType
 from .verdict import Verdict, no, unknown, yes
 
@@ -157,6 +158,7 @@ class PerformanceRule(Rule):
         min_rows: Fewest labelled predictions, for sources that count them.
         stale_after: The newest sample must not be older.
         on_missing: What an empty answer counts as; ``None`` leaves it unknown.
+        label_delay: How much later than its row a label comes; younger rows are not looked at.
     """
 
     metric: str
@@ -166,6 +168,7 @@ class PerformanceRule(Rule):
     min_rows: int
     stale_after: timedelta
     on_missing: float | None = None
+    label_delay: timedelta = timedelta()
     name = "performance"
     type = TriggerType.PERFORMANCE
 
@@ -178,14 +181,15 @@ class PerformanceRule(Rule):
         champion = situation.champion
         if champion is None:
             return None
-        start = situation.now - self.window
+        end = situation.now - self.label_delay
+        start = end - self.window
         if situation.serving_since is not None:
             start = max(start, situation.serving_since)
         if champion.trained_on is not None:
             start = max(start, champion.trained_on.end)
-        if start >= situation.now:
+        if start >= end:
             return None
-        return MetricQuery(situation.model, self.metric, TimeWindow(start, situation.now), champion)
+        return MetricQuery(situation.model, self.metric, TimeWindow(start, end), champion)
 
     def judge(self, observations: Observations, situation: Situation) -> Verdict:
         """Compare the window's mean with the threshold."""
@@ -218,7 +222,7 @@ class PerformanceRule(Rule):
             return ""
         if seen.rows is not None and seen.rows < self.min_rows:
             return f"only {seen.rows} labelled rows, {self.min_rows} are needed"
-        if seen.last_at is not None and now - seen.last_at > self.stale_after:
+        if seen.last_at is not None and now - seen.last_at > self.stale_after + self.label_delay:
             return f"the newest sample is of {seen.last_at:%Y-%m-%d %H:%M} UTC, too old"
         return ""
 
@@ -246,12 +250,16 @@ class DriftRule(Rule):
         reference: Length of the reference before the recent window, for a champion whose training rows are
             unknown.
         min_rows: Fewest rows with a value on either side; PSI of small samples drifts by itself.
+        alpha: Chance of a false yes in a window, over all features and looks; ``None`` asks for no proof.
+        looks: How often a window is looked at.
     """
 
     threshold: float
     window: timedelta
     reference: timedelta
     min_rows: int
+    alpha: float | None = None
+    looks: int = 1
     name = "drift"
     type = TriggerType.DRIFT
 
@@ -280,21 +288,17 @@ class DriftRule(Rule):
         return self._judge(seen)
 
     def _judge(self, report: DriftReport) -> Verdict:
-        usable = {
-            c.column: c.psi
-            for c in report.columns
-            if c.psi is not None
-            and math.isfinite(c.psi)
-            and min(c.reference_rows, c.current_rows) >= self.min_rows
-        }
-        blind = {c.column: c.reason or "too few rows" for c in report.columns if c.column not in usable}
+        usable = {c.column: c.psi for c in report.columns if c.psi is not None and self._is_usable(c)}
+        blind = {c.column: self._blindness(c) for c in report.columns if c.column not in usable}
         evidence: dict[str, object] = {
             "threshold": self.threshold,
-            "columns": {c.column: {"psi": c.psi, "ks_p": c.ks_p} for c in report.columns},
+            "columns": {c.column: _measures(c) for c in report.columns},
             "unknown_columns": blind,
             "page": report.page,
         }
-        drifted = {column: psi for column, psi in usable.items() if psi > self.threshold}
+        above = {column: psi for column, psi in usable.items() if psi > self.threshold}
+        proven = self._proven(report, usable)
+        drifted = {column: psi for column, psi in above.items() if column in proven}
         if drifted:
             worst = max(drifted, key=lambda column: drifted[column])
             text = f"PSI of {worst} is {drifted[worst]:.3f}, above {self.threshold:g}"
@@ -304,9 +308,36 @@ class DriftRule(Rule):
             return unknown(f"drift of {len(blind)} features is unknown ({column}: {why})", **evidence)
         if not usable:
             return unknown("drift is unknown: there are no features to compare", **evidence)
+        if above:
+            worst = max(above, key=lambda column: above[column])
+            text = f"PSI of {worst} is {above[worst]:.3f}, above {self.threshold:g}, which may be luck"
+            return no(f"{text} (at an error rate of {self.alpha:g})", **evidence)
         return no(
             f"no feature's PSI is above {self.threshold:g} (largest {max(usable.values()):.3f})", **evidence
         )
+
+    def _is_usable(self, column: ColumnDrift) -> bool:
+        few = min(column.reference_rows, column.current_rows) < self.min_rows
+        proof = self.alpha is None or column.p is not None
+        return column.psi is not None and math.isfinite(column.psi) and proof and not few
+
+    def _blindness(self, column: ColumnDrift) -> str:
+        unproven = self.alpha is not None and column.p is None and column.psi is not None
+        return column.reason or ("no p-value" if unproven else "too few rows")
+
+    def _proven(self, report: DriftReport, usable: Collection[str]) -> Collection[str]:
+        """Features that differ by more than luck, all features and looks considered."""
+        if self.alpha is None:
+            return usable
+        return holm(
+            {c.column: c.p for c in report.columns if c.column in usable and c.p is not None},
+            self.alpha / self.looks,
+        )
+
+
+def _measures(column: ColumnDrift) -> dict[str, float | None]:
+    measures = {"psi": column.psi, "ks_p": column.ks_p}
+    return measures if column.chi2_p is None else {**measures, "chi2_p": column.chi2_p}
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def validate(
         "champion_metrics": None if scores.champion is None else dict(scores.champion),
     }
     return ValidationResult(
-        verdict=above_floor(spec, scores),
+        verdict=_if_covered(spec, holdout, above_floor(spec, scores)),
         rows=scores.rows,
         metrics=dict(scores.candidate),
         champion_metrics=None if scores.champion is None else dict(scores.champion),
@@ -139,6 +139,19 @@ def validate(
         untold=dict(scores.untold),
         guardrails=dict(guardrails or {}),
     )
+
+
+def _if_covered(spec: ModelSpec, holdout: Snapshot, verdict: Verdict) -> Verdict:
+    """Unknown where too few rows have a label: which ones have it may depend on what it is."""
+    least, share = spec.min_label_coverage, holdout.coverage
+    if not least or (share is not None and share >= least):
+        return verdict
+    told = (
+        "nobody counted the rows without a label"
+        if share is None
+        else f"only {share:.1%} of its rows have a label"
+    )
+    return unknown(f"{told}, {least:.0%} are needed (min_label_coverage)", coverage=share, rows=holdout.rows)
 
 
 def above_floor(spec: ModelSpec, scores: Scores) -> Verdict:

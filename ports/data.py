@@ -40,6 +40,7 @@ class Snapshot:
         time: Name of the time column.
         first_at: Time of the first row; ``None`` when there is none.
         last_at: Time of the last row; ``None`` when there is none.
+        unlabelled: Rows of the window that were left out for want of a label; ``None`` when nobody counted.
     """
 
     model: str
@@ -52,6 +53,14 @@ class Snapshot:
     time: str
     first_at: datetime | None
     last_at: datetime | None
+    unlabelled: int | None = None
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of the window's rows that have a label; ``None`` when it is not known."""
+        if self.unlabelled is None or not self.rows + self.unlabelled:
+            return None
+        return self.rows / (self.rows + self.unlabelled)
 
 
 class DataSource(Protocol):

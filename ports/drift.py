@@ -20,6 +20,8 @@ class ColumnDrift:
             it cannot be computed.
         ks_p: p-value of the two-sample Kolmogorov-Smirnov test; ``None`` for categories or when it cannot
             be computed.
+        chi2_p: p-value of Pearson's chi-square test that both sides have the same shares of categories;
+            ``None`` for numbers or when it cannot be computed.
         reference_rows: Rows with a value in the reference.
         current_rows: Rows with a value in the current data.
         reason: Why a measure is ``None`` (empty, constant, mixed types); empty otherwise.
@@ -32,6 +34,12 @@ class ColumnDrift:
     reference_rows: int
     current_rows: int
     reason: str = ""
+    chi2_p: float | None = None
+
+    @property
+    def p(self) -> float | None:
+        """How likely columns differ so much by luck, were the rows independent; ``None`` when unknown."""
+        return self.ks_p if self.kind == "numeric" else self.chi2_p
 
 
 @dataclass(frozen=True, slots=True)

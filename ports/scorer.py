@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -68,19 +69,31 @@ class Effect:
     """How much better the candidate is on one scale, and how well that is known.
 
     A lower bound at the one-sided level ``a`` is ``value - low * t(1 - a, units - 1) * error``, an upper one
-    ``value + high * t(1 - a, units - 1) * error``, with the quantile of Student's t.
+    ``value + high * t(1 - a, units - 1) * error``, with the quantile of Student's t. An effect that is a
+    fraction is a ratio of two things measured: ``base_error`` and ``shared`` are there for Fieller's bounds,
+    since a candidate that was lucky makes the error of the ratio look small.
 
     Attributes:
         value: The effect on these rows; positive where the candidate is better.
         error: Its standard error.
         low: How much longer the lower side is than Student's t has it, by the bootstrap; 1 or more.
         high: Likewise the upper side.
+        base_error: Standard error of what the difference is a fraction of, as a fraction of it; 0 where it is
+            a constant, or nobody said.
+        shared: Covariance of the difference and of what it is a fraction of, over the square of that.
     """
 
     value: float
     error: float
     low: float = 1.0
     high: float = 1.0
+    base_error: float = 0.0
+    shared: float = 0.0
+
+    def error_at(self, value: float) -> float:
+        """Standard error of the difference less this fraction of the base, were that the true effect."""
+        own = self.error**2 + 2 * self.value * self.shared - (self.value * self.base_error) ** 2
+        return math.sqrt(max(own - 2 * value * self.shared + (value * self.base_error) ** 2, 0.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,13 +22,14 @@ _CHECKS: dict[str, Check] = {
     "mlflow": registry.registry,
     "metrics": metrics.metrics,
     "data": models.data,
+    "gate": models.gate,
     "compute": models.compute,
     "training": models.training,
     "predictions": models.sandbox,
     "traffic": traffic.traffic,
     "controller": ledger.controller,
 }
-_IN_THE_LEDGER = ("anchors", "notices", "controller")
+_IN_THE_LEDGER = ("anchors", "notices", "gate", "controller")
 
 
 def examine(settings: str | Path | None = None) -> list[Finding]:

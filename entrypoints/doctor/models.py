@@ -10,7 +10,9 @@ from pathlib import Path
 
 from ...adapters.compute_kubernetes import KubernetesCompute
 from ...adapters.sandbox import REMEDY, find_sandbox
+from ...domain.fold import RECENT_JOBS, fold
 from ...domain.idle import windows_of
+from ...domain.power import champion_score, unreachable_gate
 from ...domain.spec import TrainingSpec
 from ...ports.data import SnapshotRequest
 from ...ports.errors import Permanent
@@ -40,6 +42,23 @@ def _rows(pipeline: AutoRetrainPipeline, model: str) -> Iterator[Finding]:
     else:
         text = f"{rows.rows} labelled rows, the newest of {rows.last_at:%Y-%m-%d %H:%M} UTC"
         yield ok(about, f"{text}, label {rows.label}, {len(rows.features)} features")
+
+
+def gate(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:
+    """Whether a candidate can pass each model's gate, as far as the champion's score is known."""
+    for model, spec in pipeline.settings.models.items():
+        about = f"models.{model}.promotion"
+        state = fold(model, pipeline.ports.ledger.read(model), keep_jobs=RECENT_JOBS)
+        score, why = champion_score(spec, state), unreachable_gate(spec, state)
+        if why:
+            text, _, fix = why.partition(": ")
+            yield Finding(
+                about, "problem", f"min_improvement = {spec.promotion.min_improvement:g}: {text}", fix
+            )
+        elif score is None:
+            yield ok(about, f"the champion's {spec.comparison} is not known yet")
+        else:
+            yield ok(about, f"can be passed from {spec.comparison} {score:.4f}")
 
 
 def compute(pipeline: AutoRetrainPipeline) -> Iterator[Finding]:

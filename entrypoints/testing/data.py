@@ -132,6 +132,13 @@ class DataSourceContract(ABC):
     def test_labelled_snapshots_leave_out_rows_without_a_label(self, source: DataSource) -> None:
         assert [kept.ts for kept in self.read(source.snapshot(request(2, 5)))] == [row(2).ts, row(4).ts]
 
+    def test_rows_that_lack_a_label_are_counted(self, source: DataSource) -> None:
+        taken = source.snapshot(request(0, 5))
+        assert (taken.rows, taken.unlabelled, taken.coverage) == (4, 1, 0.8)
+        none = source.snapshot(request(3, 4))
+        assert (none.rows, none.unlabelled, none.coverage) == (0, 1, 0.0)
+        assert source.snapshot(request(0, 5, labelled=False)).unlabelled is None
+
     def test_unlabelled_snapshots_hold_all_rows_and_no_label(self, source: DataSource) -> None:
         taken = source.snapshot(request(2, 5, labelled=False))
 

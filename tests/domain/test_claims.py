@@ -21,6 +21,7 @@ from autoretrain.domain.claims import (
     told,
 )
 from autoretrain.domain.promotion import Outcome, is_tested
+from autoretrain.domain.student import critical
 from autoretrain.ports.scorer import Effect, Paired, Scale
 
 PROMOTE, REJECT, INCONCLUSIVE = Outcome.PROMOTE, Outcome.REJECT, Outcome.INCONCLUSIVE
@@ -221,3 +222,41 @@ def test_names_of_claims() -> None:
     assert (SUPERIOR.words, NOT_INFERIOR.words, BETTER.words) == (
         "better by 0.05", "not worse by 0.02", "better at all",
     )  # fmt: skip
+
+
+class TestFractions:
+    """A fraction is a ratio of two measured things; its bounds are Fieller's."""
+
+    RATIO = Effect(0.2, 0.08, base_error=0.1, shared=0.004)
+
+    def pair(self, effect: Effect) -> Paired:
+        return Paired("f1", 0.9, 0.875, {"error-reduction": effect}, 20, "blocks of 1 day", 480)
+
+    @pytest.mark.parametrize("level", [0.1, 0.025, 0.001])
+    def test_a_bound_is_as_far_off_as_its_own_error_says(self, level: float) -> None:
+        found = interval_of(self.pair(self.RATIO), self.RATIO, level)
+        for bound, sign in ((found.low, 1), (found.high, -1)):
+            reach = sign * (found.value - bound) / self.RATIO.error_at(bound)
+            assert reach == pytest.approx(critical(level, 19))
+
+    @pytest.mark.parametrize("least", [0.0, -0.1])
+    def test_the_interval_and_the_p_value_say_the_same(self, least: float) -> None:
+        kind = Kind.NON_INFERIORITY if least else Kind.IMPROVEMENT
+        claim = Claim(kind, -least, "error-reduction")
+        p = judge_claim(claim, self.pair(self.RATIO), 0.025).numbers["p"]
+        assert interval_of(self.pair(self.RATIO), self.RATIO, p).low == pytest.approx(least, abs=1e-9)
+
+    def test_luck_of_the_champion_does_not_make_it_surer(self) -> None:
+        """The error where nothing has changed is the difference's own, whatever the ratio looks like."""
+        assert self.RATIO.error_at(self.RATIO.value) == pytest.approx(self.RATIO.error)
+        assert self.RATIO.error_at(0) > self.RATIO.error
+
+    def test_a_base_that_may_be_nothing_bounds_nothing(self) -> None:
+        effect = Effect(0.2, 0.08, base_error=0.6)
+        found = interval_of(self.pair(effect), effect, 0.025)
+        assert (found.low, found.high) == (-math.inf, math.inf)
+
+    def test_what_an_older_release_wrote_is_read_as_it_was_meant(self) -> None:
+        old = Effect(0.2, 0.08)
+        found = interval_of(self.pair(old), old, 0.025)
+        assert found.low == pytest.approx(0.2 - 0.08 * critical(0.025, 19))

@@ -176,7 +176,7 @@ class TestRules:
         day = timedelta(days=1)
         assert rules == {
             "performance": PerformanceRule("accuracy", 0.92, "up", 30 * day, 7, timedelta(hours=3), 0.0),
-            "drift": DriftRule(0.25, 30 * day, 90 * day, 7),
+            "drift": DriftRule(0.25, 30 * day, 90 * day, 7, None, 720),
             "schedule": ScheduleRule("0 0 * * 0", "Asia/Tokyo"),
             "manual": ManualRule(),
         }
@@ -203,6 +203,11 @@ def test_the_digest_is_of_every_setting() -> None:
         spec_of(trigger={"drift_threshold": 0.3}),
     )
     assert len({spec.digest, *(other.digest for other in changed)}) == 5
+
+
+def test_a_setting_that_came_later_changes_the_digest_once_it_is_used() -> None:
+    assert spec_of(drift_alpha=None).digest == spec_of().digest
+    assert spec_of(drift_alpha=0.05).digest != spec_of().digest
 
 
 def test_who_is_told_is_no_other_policy() -> None:

@@ -302,3 +302,12 @@ def test_a_version_brought_back_is_measured_from_then_on() -> None:
     seen = story.idle(ONE, NOW + 2 * DAY)
     (performance, *_) = seen.observations
     assert getattr(performance, "window", None) == TimeWindow(NOW + DAY, NOW + 2 * DAY)
+
+
+def test_rows_whose_labels_are_not_due_are_in_no_window() -> None:
+    spec = spec_of(label_delay_hours=48, holdout_days=10)
+    training, holdout = windows_of(spec, None, NOW)
+    assert (holdout.start, holdout.end) == (NOW - 12 * DAY, NOW - 2 * DAY)
+    assert training.end == holdout.start
+    trained = version("1", trained_on=TimeWindow(NOW - 90 * DAY, NOW - DAY))
+    assert windows_of(spec, trained, NOW)[1].length == timedelta(0)

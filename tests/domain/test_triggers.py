@@ -54,6 +54,16 @@ def column(name: str, psi: float | None, rows: int = 1000, reason: str = "") -> 
 
 
 class TestPerformance:
+    def test_rows_whose_labels_are_not_due_are_not_looked_at(self) -> None:
+        rule = replace(ACCURACY, label_delay=5 * DAY)
+        (query,) = rule.needs(SITUATION)
+        assert isinstance(query, MetricQuery)
+        assert query.window == TimeWindow(NOW - 35 * DAY, NOW - 5 * DAY)
+        late = replace(measured(0.8, last_at=NOW - 6 * DAY), query=query)
+        assert rule.judge({query: late}, SITUATION).is_yes
+        assert answer(ACCURACY, measured(0.8, last_at=NOW - 6 * DAY)).is_unknown
+        assert rule.needs(replace(SITUATION, serving_since=NOW - 4 * DAY)) == ()
+
     @pytest.mark.parametrize(
         ("value", "expected"), [(0.9199, Answer.YES), (0.92, Answer.NO), (0.95, Answer.NO)]
     )
@@ -209,6 +219,28 @@ class TestDrift:
         verdict = answer(DRIFT, seen)
         assert verdict.is_unknown
         assert why in verdict.reason
+
+    def test_an_error_rate_asks_for_more_than_luck(self) -> None:
+        """200 features and 30 looks: 0.05 / 6000 for the one that differs most."""
+        rule = replace(DRIFT, alpha=0.05, looks=30)
+        others = [replace(column(f"f{n}", 0.05), ks_p=0.5) for n in range(199)]
+
+        def judged(p: float) -> Verdict:
+            return answer(rule, DriftReport((replace(column("a", 0.6), ks_p=p), *others)))
+
+        assert judged(8.3e-6).is_yes
+        assert judged(8.4e-6).is_no
+        assert "which may be luck (at an error rate of 0.05)" in judged(8.4e-6).reason
+        assert answer(rule, DriftReport((replace(column("a", 0.25), ks_p=0.0),))).is_no
+
+    def test_an_error_rate_leaves_what_has_no_p_value_unknown(self) -> None:
+        rule = replace(DRIFT, alpha=0.05)
+        blind = replace(column("a", 0.6), ks_p=None)
+        assert answer(DRIFT, DriftReport((blind,))).is_yes
+        assert answer(rule, DriftReport((blind,))).is_unknown
+        assert "a: no p-value" in answer(rule, DriftReport((blind,))).reason
+        of_shares = replace(blind, kind="categorical", chi2_p=0.0)
+        assert answer(rule, DriftReport((of_shares,))).is_yes
 
     def test_without_a_champion_nothing_is_asked(self) -> None:
         assert DRIFT.needs(UNDEPLOYED) == ()

@@ -166,3 +166,20 @@ def test_a_validation_is_of_different_models_unless_it_says_so() -> None:
     for name in ("identical", "unknown"):
         del kept[name]
     assert (ValidationResult(**kept).identical, ValidationResult(**kept).unknown) == (False, {})
+
+
+@pytest.mark.parametrize(
+    ("unlabelled", "known", "why"),
+    [
+        (111, True, ""),
+        (112, False, "only 89.9% of its rows have a label, 90% are needed"),
+        (None, False, "nobody counted"),
+    ],
+)
+def test_too_few_labels_are_no_judgement(unlabelled: int | None, known: bool, why: str) -> None:
+    holdout = replace(snapshot(TimeWindow(NOW - 30 * DAY, NOW)), unlabelled=unlabelled)
+    result = validate(spec_of(min_label_coverage=0.9), version("2"), holdout, scored(), NOW)
+    assert result.is_valid is known
+    assert result.verdict.is_unknown is not known
+    assert why in result.verdict.reason
+    assert validate(spec_of(), version("2"), holdout, scored(), NOW).is_valid
