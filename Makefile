@@ -45,7 +45,7 @@ sweep: $(LINKED) ## Kill a real cycle at every record and act, finish it, and pr
 soak: $(LINKED) ## Let the simulation run for 10 minutes; make soak SOAK="--minutes 60 --seed 7" for others
 	$(BIN)/python -m autoretrain.entrypoints.testing.soak $(SOAK)
 
-mutate: $(LINKED) ## Change the fold, gate, claims, state table and hash chain a bit at a time: does a test notice?
+mutate: $(LINKED) ## Change the fold, gate, claims, watch, state table and hash chain a bit at a time: does a test notice?
 	$(BIN)/python tests/mutate_domain.py $(MUTATE)
 
 demo: $(LINKED) ## A fleet's life in minutes: champion, drift, retraining, promotion, rejection, rollback

@@ -40,6 +40,11 @@ ROOMS: dict[str, tuple[str, str]] = {
     "fold": (
         "fold state steadiness codec",
         "state validation looks lifecycle rollback idle side_by_side requests approvals floor_alarm",
+    "watch": ("watch watching", "watch"),
+    "sequential": ("sequential sample_ratio", "sample_ratio sequential"),
+    "fold": (
+        "fold state steadiness codec",
+        "state validation looks lifecycle rollback idle side_by_side requests watch",
     ),
 }  # files of domain/; files of tests/domain/, the quickest to notice first
 

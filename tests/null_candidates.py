@@ -16,7 +16,7 @@ from autoretrain.ports.scorer import Paired, ScoringTask, Units
 
 Floats = npt.NDArray[np.float64]
 HOUR = 3_600_000_000
-CLASSES = ("accuracy", "f1", "precision", "recall", "roc_auc", "log_loss", "brier", "ece")
+CLASSES = ("accuracy", "f1", "precision", "recall", "roc_auc", "log_loss", "brier")
 NUMBERS = ("mae", "rmse", "r2", "mape")
 _MARGIN = 1.2
 """Of the champion, in standard deviations: it is right 88.5 % of the time."""

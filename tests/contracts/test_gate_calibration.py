@@ -71,6 +71,15 @@ def test_every_measure_keeps_its_level(setting: Setting, measure: str) -> None:
     assert hits(NOT_WORSE, worse) <= most(FIRST, 100)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_the_calibration_error_keeps_its_level(setting: Setting) -> None:
+    """It has no candidates that are better by a share: fewer errors are not better scores."""
+    trials = [one_trial(setting, "ece", seed) for seed in range(60)]
+    assert hits(IMPROVED, trials) <= most(FIRST, 60)
+    assert hits(SUPERIOR, trials) <= most(FIRST, 60)
+
+
 @pytest.mark.parametrize("measure", [*CLASSES, *NUMBERS])
 def test_a_candidate_of_the_simulation_is_as_much_better_as_is_said(measure: str) -> None:
     """Its loss, over many rows, is the share of the champion's; else no rate above would mean anything."""
