@@ -37,14 +37,11 @@ ROOMS: dict[str, tuple[str, str]] = {
     "gate": ("judgement promotion validation", "promotion validation judgement"),
     "claims": ("claims spending guardrails student", "claims spending guardrails student judgement"),
     "checks": ("checks", "checks known_mistakes lifecycle"),
-    "fold": (
-        "fold state steadiness codec",
-        "state validation looks lifecycle rollback idle side_by_side requests approvals floor_alarm",
     "watch": ("watch watching", "watch"),
     "sequential": ("sequential sample_ratio", "sample_ratio sequential"),
     "fold": (
         "fold state steadiness codec",
-        "state validation looks lifecycle rollback idle side_by_side requests watch",
+        "state validation looks lifecycle rollback idle side_by_side requests approvals floor_alarm watch",
     ),
 }  # files of domain/; files of tests/domain/, the quickest to notice first
 
