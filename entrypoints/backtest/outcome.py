@@ -53,12 +53,14 @@ class Point:
         value: The metric; ``None`` when it is not known.
         version: Which version served as the span began; empty for none.
         below: Whether the value is worse than the threshold; ``None`` when it is not known.
+        reason: Why the metric is not known; empty when it is.
     """
 
     window: TimeWindow
     value: float | None
     version: str
     below: bool | None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,7 @@ def outcome_of(
             yardstick.thresholds[name],
             tape.looks[name],
             tuple(_jobs(spec, states[name], sources, span, yardstick)),
-            tuple(_points(spec, states[name], sources.metrics, span, yardstick)),
+            tuple(_points(spec, states[name], sources.measured or sources.metrics, span, yardstick)),
         )
         for name, spec in fleet.items()
     ]
@@ -249,7 +251,8 @@ def _points(
     for query, answer in zip(queries, metrics.read(queries), strict=True):
         value = answer.value if query.champion is not None else None
         below = None if value is None else _is_worse(spec, value, threshold)
-        yield Point(query.window, value, query.champion.version if query.champion else "", below)
+        reason = answer.reason if query.champion is not None else "nobody served"
+        yield Point(query.window, value, query.champion.version if query.champion else "", below, reason)
 
 
 def _windows(span: TimeWindow, every: timedelta) -> Iterator[TimeWindow]:
@@ -287,17 +290,19 @@ def _jobs(
             unknown or (job.decision.reason if job.decision else "") or job.outcome or job.reason,
             job.started_at is not None,
             _cost(job, sources, yardstick),
-            _regretted(spec, job, sources.metrics, span, yardstick),
+            _regretted(spec, job, sources.measured or sources.metrics, span, yardstick),
         )
 
 
 def _result(job: RetrainingJob, unknown: str) -> Result:
     if job.deployed:
         return "promoted"
-    if unknown and not (job.validation is not None and job.validation.verdict.is_no):
+    if job.decision is not None and job.decision.outcome is Decided.REJECT:
+        return "rejected"  # as below the floor, which is known of the candidate alone
+    if unknown:
         return "unknown"
-    if job.decision is not None:
-        return "rejected" if job.decision.outcome is Decided.REJECT else "inconclusive"
+    if job.decision is not None and job.status is JobStatus.COMPLETED:
+        return "inconclusive"
     return "failed" if job.status is JobStatus.FAILED else "waited"
 
 

@@ -22,9 +22,7 @@ def policy_of(name: str, settings: Settings) -> Policy:
         ConfigurationError: A model's rule names a trigger that is not built in: no replay can ask it.
     """
     check_rules(settings, {})
-    return Policy(
-        name, settings.models, settings.limits, settings.adapters.compute, settings.prices()
-    )
+    return Policy(name, settings.models, settings.limits, settings.adapters.compute, settings.prices())
 
 
 def varied(name: str, base: Mapping[str, Any], changes: Mapping[str, Any], directory: Path) -> Policy:

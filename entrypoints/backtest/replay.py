@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ...adapters.memory import MemoryNotifier, MemoryTelemetry
 from ...adapters.memory_ledger import MemoryLedger
@@ -25,9 +27,6 @@ from ...ports.tracking import ExperimentTracker
 from ...ports.values import TimeWindow
 from .outcome import Outcome, Yardstick, outcome_of
 from .tape import Tape
-
-Progress = Callable[[datetime], None]
-"""Told of the time that a replay has come to."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,10 @@ class Policy:
     prices: Mapping[str, float] = field(default_factory=dict)
 
 
+Progress = Callable[[Policy, datetime], None]
+"""Told of the time that the replay of a policy has come to."""
+
+
 @dataclass(frozen=True)
 class Sources:
     """The past, as one policy meets it. Every port answers at once: nothing in it may be ``Pending``.
@@ -62,9 +65,12 @@ class Sources:
         tracker: Tracked runs.
         predictor: Predictions.
         scorer: Scores.
-        unknown: Jobs whose outcome the past does not tell, by id, with the reason. Grows while it is replayed.
+        unknown: Jobs whose outcome the past does not tell, by id, with the reason; grows in the replay.
         seconds: How long trainings took, by job id, where it is known. Grows likewise.
         streams: Entries up to the beginning, by model; a model without any is enrolled then.
+        measured: What the yardstick reads; ``None`` for ``metrics``.
+        changes: When an observation of a model may be another than now, for the first time after a time;
+            ``None`` for at any time.
     """
 
     metrics: MetricSource
@@ -78,6 +84,8 @@ class Sources:
     unknown: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     streams: Mapping[str, Sequence[Entry]] = field(default_factory=dict)
+    measured: MetricSource | None = None
+    changes: Callable[[ModelSpec, datetime], datetime] | None = None
 
 
 class _Ledger(MemoryLedger):
@@ -85,6 +93,13 @@ class _Ledger(MemoryLedger):
 
     def append(self, batch: Append) -> None:
         super().append(replace(batch, notices=()))
+
+    def look_at(self, model: str, at: datetime) -> None:
+        self._looks[model] = at
+
+
+_NEVER_REGULARLY = {"check_every_seconds": timedelta(days=36_500).total_seconds()}
+"""Regular looks are planned by the replay."""
 
 
 class _Clock:
@@ -100,7 +115,7 @@ def replay(
     sources: Sources,
     span: TimeWindow,
     yardstick: Yardstick,
-    progress: Progress = lambda at: None,
+    progress: Progress = lambda policy, at: None,
 ) -> Outcome:
     """Lead the controller through a span of the past under one policy.
 
@@ -112,7 +127,7 @@ def replay(
         sources: The past; for this replay alone, since it remembers who serves.
         span: From the first look to the end.
         yardstick: How what became of the models is measured, the same for every policy.
-        progress: Told of each time at which somebody looks.
+        progress: Told of each time at which the controller looks.
 
     Returns:
         What would have happened, and what cannot be known.
@@ -122,12 +137,11 @@ def replay(
     """
     clock, tape = _Clock(span.start), Tape()
     ledger = _Ledger(clock=clock.seconds)
-    ports = _ports(sources, ledger, tape)
     for model, entries in sources.streams.items():
         ledger.append(Append(model, tuple(entries), None, span.start))
     controller = Controller(
-        ports,
-        policy.fleet,
+        _ports(sources, ledger, tape),
+        {model: spec.model_copy(update=_NEVER_REGULARLY) for model, spec in policy.fleet.items()},
         "backtest",
         monotonic=time.monotonic,
         limits=policy.limits,
@@ -135,16 +149,49 @@ def replay(
         prices=policy.prices,
     )
     controller.enrol(policy.fleet, span.start)
-    while (due := _next_look(ledger, policy)) < span.end:
-        clock.now = max(due, clock.now)
-        progress(clock.now)
-        controller.tick(clock.now)
+    with _quiet():
+        while (due := min(ledger.next_look(model) or span.end for model in policy.fleet)) < span.end:
+            clock.now = max(due, clock.now)
+            progress(policy, clock.now)
+            looked_at = [
+                model for model in policy.fleet if (ledger.next_look(model) or span.end) <= clock.now
+            ]
+            controller.tick(clock.now)
+            for model in looked_at:
+                _plan_look(policy.fleet[model], sources, ledger, tape, clock.now, span.end)
     states = {model: controller.history(model) for model in policy.fleet}
     return outcome_of(policy.name, policy.fleet, states, sources, tape, span, yardstick)
 
 
-def _next_look(ledger: MemoryLedger, policy: Policy) -> datetime:
-    return min(at for model in policy.fleet if (at := ledger.next_look(model)) is not None)
+def _plan_look(
+    spec: ModelSpec, sources: Sources, ledger: _Ledger, tape: Tape, now: datetime, end: datetime
+) -> None:
+    """Let the next regular look be the first that may see something else.
+
+    Those before it see and decide what this one did, since deciding is a pure function of what is known, what
+    is seen, and the times at which something ends, which the controller names by itself. They are counted.
+    """
+    every = timedelta(seconds=spec.check_every_seconds)
+    lasting = spec.for_hours > 0  # then every look counts
+    change = now + every if lasting or sources.changes is None else sources.changes(spec, now)
+    regular = max(-((now - change) // every), 1)
+    wanted = ledger.next_look(spec.name) or end
+    at = min(now + regular * every, wanted)
+    if at > now:
+        ledger.look_at(spec.name, at)
+        tape.repeat(spec.name, -((now - min(at, end)) // every) - 1)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What the controller would log of the past is no news of today."""
+    log = logging.getLogger("autoretrain")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _ports(sources: Sources, ledger: MemoryLedger, tape: Tape) -> Ports:
@@ -165,6 +212,3 @@ def _ports(sources: Sources, ledger: MemoryLedger, tape: Tape) -> Ports:
         notifier=MemoryNotifier(),
         telemetry=MemoryTelemetry(keep=1),
     )
-
-
-

@@ -46,15 +46,21 @@ class Tape:
             kept.append(look)
             self._count(self.looks[look.model], look.data)
 
-    def _count(self, looks: Looks, data: Any) -> None:
-        looks.count += 1
+    def repeat(self, model: str, times: int) -> None:
+        """Count looks that say again what the last one did."""
+        kept = self._kept[model]
+        if kept and times > 0:
+            self._count(self.looks[model], kept[-1].data, times)
+
+    def _count(self, looks: Looks, data: Any, times: int = 1) -> None:
+        looks.count += times
         for name, verdict in data["verdicts"].items():
             if verdict["answer"] == "yes":
-                looks.fired[name] += 1
+                looks.fired[name] += times
             elif verdict["answer"] == "unknown":
-                looks.unknown[name] += 1
+                looks.unknown[name] += times
         if data["suppressed"]:
-            looks.held[data["suppressed"]] += 1
+            looks.held[data["suppressed"]] += times
 
     def recent(self, model: str, after: datetime | None = None) -> Sequence[Look]:
         """Looks of a model, oldest first."""
