@@ -60,7 +60,7 @@ def read_policies(file: Path, chosen: Mapping[str, Path]) -> list[Policy]:
         try:
             policies.append(varied(name, base, read_toml(path), file.parent))
         except ConfigurationError as error:
-            problems += [Problem(f"{name}: {each.field}", each.value, each.fix) for each in error.problems]
+            problems += [Problem(f"{name}: {each.where}", each.value, each.fix) for each in error.problems]
     if problems:
         raise ConfigurationError(problems)
     return policies

@@ -49,11 +49,11 @@ def read_table(path: Path) -> Recorded:
     drifts: dict[str, dict[datetime, dict[str, float | None]]] = defaultdict(lambda: defaultdict(dict))
     for model, metric, micros, value, rows in _rows(path):
         at = _EPOCH + timedelta(microseconds=micros)
-        known = value is not None and math.isfinite(value)
+        known = value if value is not None and math.isfinite(value) else None
         if metric.startswith(_PSI):
-            drifts[model][at][metric.removeprefix(_PSI)] = value if known else None
-        elif known:
-            values[model, metric].append(Sample(at, value, rows, last_at=at))
+            drifts[model][at][metric.removeprefix(_PSI)] = known
+        elif known is not None:
+            values[model, metric].append(Sample(at, known, rows, last_at=at))
     found = Recorded()
     for (model, metric), samples in values.items():
         found.samples.setdefault(model, {})[metric] = Samples(samples)

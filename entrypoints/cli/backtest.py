@@ -20,23 +20,19 @@ if TYPE_CHECKING:
 _file = click.Path(path_type=Path)
 
 
-class _Time(click.ParamType):
+def _time(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
     """A date or a time of ISO 8601; UTC unless it says otherwise."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        try:
-            at = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no date; write 2026-01-31 or 2026-01-31T12:00Z", param, ctx)
-        return at if at.tzinfo else at.replace(tzinfo=UTC)
+    try:
+        at = datetime.fromisoformat(value) if value else None
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no time; write 2026-01-31 or 2026-01-31T12:00Z") from None
+    return at.replace(tzinfo=UTC) if at and not at.tzinfo else at
 
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
-@click.option("--from", "start", type=_Time(), metavar="TIME", help="Begin.  [default: of the records]")
-@click.option("--to", "end", type=_Time(), metavar="TIME", help="End.  [default: of the records]")
+@click.option("--from", "start", callback=_time, metavar="TIME", help="Begin.  [default: of the records]")
+@click.option("--to", "end", callback=_time, metavar="TIME", help="End.  [default: of the records]")
 @click.option(
     "--policy",
     "policies",
@@ -146,10 +142,13 @@ def _records(
 
     store = place_of(invocation.settings).store
     ledger, observations = store.ledger(), store.observations()
+    # What is not there is not created by looking for it; PostgreSQL has both or neither.
+    is_there = ledger.versions()[0]
+    are_there = is_there and getattr(observations, "versions", ledger.versions)()[0]
     return records_of(
         current.fleet,
-        ledger if ledger.versions()[0] else None,
-        observations if observations.versions()[0] else None,
+        ledger if is_there else None,
+        observations if are_there else None,
         tables,
         tolerance,
     )
