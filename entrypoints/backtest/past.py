@@ -52,7 +52,8 @@ def records_of(
         observations: The record of looks; ``None`` for none.
         tables: Files of recorded metrics and drift; what they hold of a model's metric, or of its drift,
             takes the place of what its looks saw. See ``read_table``.
-        tolerance: How far apart a recorded and a replayed time may be and still be taken for the same.
+        tolerance: How far apart the rows of a recorded and of a replayed training may begin or end, and still
+            be taken for the same.
 
     Raises:
         ConfigurationError: A table cannot be used.

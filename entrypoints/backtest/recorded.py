@@ -26,6 +26,9 @@ from .replay import Sources
 _ENOUGH = 10**9
 """Rows of a window, for all that anybody recorded: that they are not known is said where it matters."""
 
+_NEAR = timedelta(days=1)
+"""A look, or who served, this long before or after is taken for that of the moment."""
+
 NOBODY_KNOWS = "recorded"
 """Label of the champion of a model whose ledger was not kept."""
 
@@ -37,7 +40,8 @@ class Records:
     Attributes:
         histories: By model.
         recorded_by: The settings under which it was recorded.
-        tolerance: How far apart a recorded and a replayed time may be and still be taken for the same.
+        tolerance: How far apart the rows of a recorded and of a replayed training may begin or end, and still
+            be taken for the same.
     """
 
     histories: Mapping[str, History]
@@ -91,7 +95,7 @@ class _Changes:
         return times[found] if found < len(times) else datetime.max.replace(tzinfo=UTC)
 
     def _all(self, spec: ModelSpec) -> set[datetime]:
-        history, tolerance = self._records.histories[spec.name], self._records.tolerance
+        history = self._records.histories[spec.name]
         window = timedelta(days=spec.trigger.evaluation_window_days)
         stale = timedelta(hours=spec.stale_after_hours)
         samples = history.samples.get(spec.metric)
@@ -99,14 +103,14 @@ class _Changes:
             at + later
             for sample in (samples.all if samples else ())
             for at in {sample.at, sample.last_at or sample.at}
-            for later in (timedelta(), window, stale, tolerance)
+            for later in (timedelta(), window, stale, _NEAR)
         }
-        times |= {drift.at + later for drift in history.drifts for later in (timedelta(), tolerance)}
+        times |= {drift.at + later for drift in history.drifts for later in (timedelta(), _NEAR)}
         times |= {
             reign.since + later
             for reign in history.reigns
             if reign.since is not None
-            for later in (timedelta(), tolerance, window - tolerance, window, window + tolerance)
+            for later in (timedelta(), _NEAR, window - _NEAR, window, window + _NEAR)
         }
         # A window does not hold what lies at its very end.
         return {at + moment for at in times for moment in (timedelta(), timedelta(microseconds=1))}
@@ -142,13 +146,12 @@ class _Metrics:
     def _looked(self, query: MetricQuery, sample: Sample) -> MetricWindow:
         """The answer that a look got, where it asked about the same window."""
         assert sample.since is not None  # noqa: S101  (the caller chose it)
-        tolerance = self._records.tolerance
-        if query.window.end - sample.at > tolerance:
+        if query.window.end - sample.at > _NEAR:
             return MetricWindow(
                 query, None, f"nobody looked since {sample.at:%Y-%m-%d %H:%M} UTC", empty=True
             )
         length = sample.at - sample.since
-        if abs(sample.since - query.window.start) > tolerance + (query.window.end - sample.at):
+        if abs(sample.since - query.window.start) > _NEAR + (query.window.end - sample.at):
             days = length / timedelta(days=1)
             return MetricWindow(
                 query, None, f"it is recorded over {days:.1f} days, and asked for over others"
@@ -161,7 +164,7 @@ class _Metrics:
         """Why what was measured is not of the champion asked about; empty when it is."""
         version = query.champion.version if query.champion else ""
         history = self._records.histories[query.model]
-        strangers = history.strangers(version, window, self._records.tolerance)
+        strangers = history.strangers(version, window, _NEAR)
         if not strangers:
             return ""
         return f"version {version} did not serve then: what was measured is of version {strangers[0]}"
@@ -204,7 +207,7 @@ class _Drift:
         if asked != told:
             raise Permanent(f"drift is recorded over {told} days, and asked for over {asked}")
         found = history.drift_at(at)
-        if found is None or at - found.at > self._records.tolerance:
+        if found is None or at - found.at > _NEAR:
             raise Permanent("no drift is recorded")
         columns = (_column(name, psi) for name, psi in found.psi.items())
         return DriftReport(tuple(columns))

@@ -14,6 +14,7 @@ from ...adapters.memory_ledger import MemoryLedger
 from ...domain.controller import Controller
 from ...domain.limits import LimitSettings
 from ...domain.spec import ModelSpec
+from ...domain.state import ModelState
 from ...domain.world import Ports
 from ...ports.compute import Compute
 from ...ports.data import DataSource
@@ -153,33 +154,51 @@ def replay(
         while (due := min(ledger.next_look(model) or span.end for model in policy.fleet)) < span.end:
             clock.now = max(due, clock.now)
             progress(policy, clock.now)
-            looked_at = [
-                model for model in policy.fleet if (ledger.next_look(model) or span.end) <= clock.now
-            ]
+            asked = {model: ledger.next_look(model) or span.end for model in policy.fleet}
             controller.tick(clock.now)
-            for model in looked_at:
-                _plan_look(policy.fleet[model], sources, ledger, tape, clock.now, span.end)
+            for model in (model for model, at in asked.items() if at <= clock.now):
+                regular = _regular_look(policy.fleet[model], controller.state(model), sources, clock.now)
+                _plan_look(model, ledger, tape, clock.now, regular, span.end)
     states = {model: controller.history(model) for model in policy.fleet}
     return outcome_of(policy.name, policy.fleet, states, sources, tape, span, yardstick)
 
 
-def _plan_look(
-    spec: ModelSpec, sources: Sources, ledger: _Ledger, tape: Tape, now: datetime, end: datetime
-) -> None:
-    """Let the next regular look be the first that may see something else.
+@dataclass(frozen=True, slots=True)
+class _Regular:
+    """The next regular look that counts.
 
-    Those before it see and decide what this one did, since deciding is a pure function of what is known, what
-    is seen, and the times at which something ends, which the controller names by itself. They are counted.
+    Attributes:
+        every: Between two regular looks.
+        change: The first of them at or after this may differ from the last look.
+    """
+
+    every: timedelta
+    change: datetime
+
+
+def _regular_look(spec: ModelSpec, state: ModelState, sources: Sources, now: datetime) -> _Regular:
+    """When a regular look may come to something else than the one just made.
+
+    Deciding is a pure function of what is known, what is seen, and the times at which something ends, which
+    the controller names by itself. A verdict that has to last counts its looks; and the look of the moment in
+    which a job ends opens no other, whatever it sees.
     """
     every = timedelta(seconds=spec.check_every_seconds)
-    lasting = spec.for_hours > 0  # then every look counts
-    change = now + every if lasting or sources.changes is None else sources.changes(spec, now)
-    regular = max(-((now - change) // every), 1)
-    wanted = ledger.next_look(spec.name) or end
-    at = min(now + regular * every, wanted)
+    just_ended = state.last_job is not None and state.last_job.completed_at == now
+    if sources.changes is None or spec.for_hours > 0 or just_ended:
+        return _Regular(every, now + every)
+    return _Regular(every, sources.changes(spec, now))
+
+
+def _plan_look(
+    model: str, ledger: _Ledger, tape: Tape, now: datetime, regular: _Regular, end: datetime
+) -> None:
+    """Leave out the regular looks that would come to the same, and count them."""
+    steps = max(-((now - min(regular.change, end)) // regular.every), 1)
+    at = min(now + steps * regular.every, ledger.next_look(model) or end)
     if at > now:
-        ledger.look_at(spec.name, at)
-        tape.repeat(spec.name, -((now - min(at, end)) // every) - 1)
+        ledger.look_at(model, at)
+        tape.repeat(model, -((now - min(at, end)) // regular.every) - 1)
 
 
 @contextmanager
