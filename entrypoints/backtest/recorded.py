@@ -29,7 +29,7 @@ _ENOUGH = 10**9
 _NEAR = timedelta(days=1)
 """A look, or who served, this long before or after is taken for that of the moment."""
 
-NOBODY_KNOWS = "recorded"
+NOBODY_KNOWS = "?"
 """Label of the champion of a model whose ledger was not kept."""
 
 

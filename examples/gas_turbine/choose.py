@@ -1,61 +1,33 @@
 """Choose a retraining policy on the first three years of a gas turbine, and report it on the last two.
 
 Every policy goes through the product's own controller (``autoretrain.entrypoints.backtest``): its triggers,
-its gate, its ledger. Trainings and predictions are real; they happen in this process, and policies share them.
+its gate, its ledger. Trainings and predictions are real; they happen in this process, shared by the policies.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import os
-import pickle
 import sys
 import tempfile
-import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the threads of a training so small wait for one another
+from replay import DATA, HERE, WINDOW, Say, Unusable, write_home  # type: ignore[import-not-found]
+from turbine import FIRST_LOOK, MODEL, TooMany, Turbine, turbine_at  # type: ignore[import-not-found]
 
-from replay import DATA, HERE, START, TRAINING, WINDOW, Say, Unusable, write_home
+from autoretrain.entrypoints.backtest import Outcome, Policy
 
-from autoretrain.adapters.data_duckdb import DuckdbDataSource, Table
-from autoretrain.adapters.scorer_sklearn import SklearnScorer
-from autoretrain.entrypoints.backtest import Outcome, Policy, Yardstick, replay
-from autoretrain.entrypoints.backtest.policies import varied
-from autoretrain.entrypoints.backtest.rows import LabelledRows, Trained
-from autoretrain.ports.data import Snapshot, SnapshotRequest
-from autoretrain.ports.metrics import MetricQuery
-from autoretrain.ports.predictor import Predictions
-from autoretrain.ports.registry import ModelVersion
-from autoretrain.ports.values import TimeWindow
-
-MODEL = "turbine"
 RECOMMENDED = HERE / "recommended.toml"
-FIRST_LOOK = START + TRAINING
 CHOSEN_ON = 24
 """Windows of 30 days that end within the files of 2011 to 2013."""
 REPORTED_FROM = 25
 """Windows before the first that lies wholly within the files of 2014 and 2015."""
-
-BASE: dict[str, Any] = {
-    "defaults": {
-        "positive": "1",
-        "metric": "accuracy",
-        "rule": "performance",
-        "data": {"path": "turbine.parquet", "time": "time", "label": "high_nox"},
-        "trigger": {"performance_metric_threshold": 0.92, "training_window_days": 180},
-        "training": {"command": ["in-process"], "parameters": {"max_iter": 60, "random_state": 0}},
-    },
-    "models": {MODEL: {}},
-}
 
 THIRTY_DAYS: dict[str, Any] = {"check_every_seconds": WINDOW.total_seconds(), "cooldown_hours": 720.0}
 SEED = {**THIRTY_DAYS, "promotion": {"policy": "seed-point@1", "min_improvement": 0.05}}
@@ -63,134 +35,16 @@ CALIBRATED = {**THIRTY_DAYS, "promotion": {"policy": "by-trigger@1", "min_improv
 NEVER = {**THIRTY_DAYS, "rule": "manual"}
 
 
-# -- what trains and predicts -------------------------------------------------------------------------------
-
-
-class Workshop:
-    """Trains and predicts in this process.
-
-    Args:
-        directory: Where predictions are written.
-        cache: Where models are kept between runs of this script.
-    """
-
-    def __init__(self, directory: Path, cache: Path) -> None:
-        self._directory = directory
-        self._cache = cache
-        self._models: dict[str, Any] = {}
-
-    def train(self, model: str, rows: Snapshot, parameters: Mapping[str, Any]) -> Trained:
-        """Fit on the rows of a snapshot; the same rows and parameters give the same version."""
-        from sklearn.ensemble import HistGradientBoostingClassifier
-
-        told = json.dumps([rows.sha256, parameters], sort_keys=True)
-        digest = hashlib.sha256(told.encode()).hexdigest()
-        kept, begun = self._cache / f"{digest}.pickle", time.monotonic()
-        if kept.exists():
-            self._models[digest] = pickle.loads(kept.read_bytes())
-        else:
-            X, y = read(rows)
-            self._models[digest] = HistGradientBoostingClassifier(**parameters).fit(X, y)
-            kept.write_bytes(pickle.dumps(self._models[digest]))
-        version = ModelVersion(
-            model, digest[:12], digest, f"memory:{digest}", trained_on=rows.window, data_sha256=rows.sha256
-        )
-        return Trained(version, time.monotonic() - begun)
-
-    def predict(self, version: ModelVersion, snapshot: Snapshot) -> Predictions:
-        """Predict the rows of a snapshot, into a file that the scorer reads."""
-        import pyarrow as pa
-        import pyarrow.parquet as parquet
-
-        X, _ = read(snapshot)
-        table = pa.table({"prediction": self._models[version.digest].predict(X)})
-        path = self._directory / f"{version.digest[:16]}-{snapshot.sha256[:16]}.parquet"
-        parquet.write_table(table, path)
-        return Predictions(str(path), hashlib.sha256(path.read_bytes()).hexdigest(), table.num_rows)
-
-
-def read(rows: Snapshot) -> tuple[Any, Any]:
-    """Features and labels of a snapshot."""
-    import numpy as np
-    import pyarrow.parquet as parquet
-
-    table = parquet.read_table(rows.uri)
-    features = [table[name].to_numpy() for name in rows.features]
-    return np.column_stack(features), table[rows.label].to_numpy()
-
-
-# -- what is tried ------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Turbine:
-    """The turbine's past, under any number of policies.
-
-    Attributes:
-        home: Directory of the table.
-        rows: The past, which all policies share.
-        first: Who serves at the beginning.
-    """
-
-    home: Path
-    rows: LabelledRows
-    first: ModelVersion
-
-    def policy(self, name: str, defaults: Mapping[str, Any]) -> Policy:
-        """A policy that differs from the base by some settings of the model."""
-        return varied(name, BASE, {"defaults": defaults}, self.home)
-
-    def tried(self, policy: Policy, windows: int, most: int = 10_000) -> Outcome:
-        """Replay the first windows under a policy.
-
-        Raises:
-            _TooMany: It trains more often than it may.
-        """
-        sources = self.rows.sources(policy.fleet, {MODEL: self.first})
-
-        def count(_: Policy, at: datetime) -> None:
-            if len(sources.seconds) > most:
-                raise _TooMany
-
-        span = TimeWindow(FIRST_LOOK, FIRST_LOOK + windows * WINDOW)
-        return replay(policy, sources, span, Yardstick(WINDOW, {MODEL: 0.92}), count)
-
-    def before_every_window(self, windows: range) -> float:
-        """Accuracy of models trained before each window on the 180 days before, and deployed unseen."""
-        spec = self.policy("every window", {}).fleet[MODEL]
-        metrics = self.rows.sources({MODEL: spec}, {}).metrics
-        queries = []
-        for number in windows:
-            at = FIRST_LOOK + number * WINDOW
-            data = self.rows.snapshot(SnapshotRequest(MODEL, TimeWindow(at - TRAINING, at)))
-            trained = self.rows.trained(MODEL, data, spec.training.parameters)
-            queries.append(MetricQuery(MODEL, "accuracy", TimeWindow(at, at + WINDOW), trained.version))
-        return fmean(answer.value or 0.0 for answer in metrics.read(queries))
-
-
-def turbine_at(home: Path, cache: Path) -> Turbine:
-    """Set everything up over a table, with a first champion of the first 180 days."""
-    for directory in (home / "predictions", cache):
-        directory.mkdir(parents=True, exist_ok=True)
-    table = Table("turbine.parquet", "time", "high_nox")
-    data = DuckdbDataSource({MODEL: table}, home / "snapshots", base=home)
-    workshop = Workshop(home / "predictions", cache)
-    rows = LabelledRows(data, workshop, SklearnScorer(), workshop.train)
-    begin = rows.snapshot(SnapshotRequest(MODEL, TimeWindow(START, FIRST_LOOK)))
-    first = rows.trained(MODEL, begin, BASE["defaults"]["training"]["parameters"]).version
-    assert first is not None
-    return Turbine(home, rows, first)
-
-
 # -- the choice ---------------------------------------------------------------------------------------------
 
 EVERY_LOOK = "0 0 * * *"
+_ACCURACY = {"metric": "accuracy", "scale": "absolute"}
 CLAIMS: dict[str, dict[str, Any]] = {
     "point, F1 5 %": {"policy": "seed-point@1", "min_improvement": 0.05},
     "point, accuracy 0": {"policy": "seed-point@1", "metric": "accuracy", "min_improvement": 0.0},
-    "not worse by 0.02": {"policy": "non-inferiority@1", "metric": "accuracy", "scale": "absolute", "margin": 0.02},
-    "not worse by 0.05": {"policy": "non-inferiority@1", "metric": "accuracy", "scale": "absolute", "margin": 0.05},
-    "not worse by 0.10": {"policy": "non-inferiority@1", "metric": "accuracy", "scale": "absolute", "margin": 0.1},
+    "not worse by 0.02": {"policy": "non-inferiority@1", **_ACCURACY, "margin": 0.02},
+    "not worse by 0.05": {"policy": "non-inferiority@1", **_ACCURACY, "margin": 0.05},
+    "not worse by 0.10": {"policy": "non-inferiority@1", **_ACCURACY, "margin": 0.1},
     "better at all": {"policy": "improvement@1", "metric": "accuracy", "scale": "absolute"},
     "a tenth of the error": {
         "policy": "superiority@1", "metric": "accuracy", "scale": "error-reduction", "min_improvement": 0.1,
@@ -261,10 +115,6 @@ Tried = dict[Choice, Outcome | None]
 """``None`` for a policy that trains too often."""
 
 
-class _TooMany(Exception):
-    """A policy has used up its trainings."""
-
-
 def choose(turbine: Turbine, say: Say) -> list[tuple[Choice, Outcome]]:
     """Try the grid on the first three years: structures first, then all claims for the best of them.
 
@@ -291,7 +141,7 @@ def _try(turbine: Turbine, choices: Sequence[Choice], tried: Tried, say: Say) ->
             policy = turbine.policy("tried", choice.settings)
             try:
                 tried[choice] = turbine.tried(policy, CHOSEN_ON, most=CHOSEN_ON)
-            except _TooMany:
+            except TooMany:
                 tried[choice] = None
 
 
@@ -330,24 +180,47 @@ class Row:
     whole: float
 
 
-def report(turbine: Turbine, windows: int) -> list[Row]:
-    """Replay all windows under each policy, and report those from ``REPORTED_FROM`` on.
+NEVER_, SEED_, GATE, RECOMMENDED_, NO_FLOOR, ALWAYS = POLICIES = (
+    "never",
+    "seed",
+    "gate",
+    "recommended",
+    "no-floor",
+    "always",
+)
+TITLES = {
+    NEVER_: "never",
+    SEED_: "the seed's rule",
+    GATE: "calibrated gate",
+    RECOMMENDED_: "recommended",
+    NO_FLOOR: "recommended, no floor (1)",
+    ALWAYS: "every window, no gate (2)",
+}
+
+
+def report(turbine: Turbine, windows: int, names: Sequence[str]) -> Iterator[Row]:
+    """Replay windows under each policy, and report those from ``REPORTED_FROM`` on, or all where it is fewer.
 
     The replays begin in 2011: who serves in 2014 is what each policy itself has made of the years before.
     """
+    first = REPORTED_FROM if windows > REPORTED_FROM else 0
+    for name in names:
+        say(f"replaying {TITLES[name]}")
+        if name == ALWAYS:
+            last, whole = (turbine.before_every_window(range(begin, windows)) for begin in (first, 0))
+            yield Row(name, last, windows - first, windows - first, None, 0, whole)
+        else:
+            yield row_of(name, turbine.tried(policy_named(turbine, name), windows), first)
+
+
+def policy_named(turbine: Turbine, name: str) -> Policy:
+    """One of the policies of the report."""
+    if name == NO_FLOOR:
+        return without_floor(policy_named(turbine, RECOMMENDED_))
     recommended = tomllib.loads(RECOMMENDED.read_text(encoding="utf-8"))["defaults"]
-    policies = {
-        "never": turbine.policy("never", NEVER),
-        "the seed's rule": turbine.policy("seed", SEED),
-        "calibrated gate": turbine.policy("calibrated", CALIBRATED),
-        "recommended": turbine.policy("recommended", recommended),
-    }
-    policies["recommended, no floor (1)"] = without_floor(policies["recommended"])
-    rows = [row_of(name, turbine.tried(policy, windows), windows) for name, policy in policies.items()]
-    reported = range(REPORTED_FROM, windows)
-    last, whole = turbine.before_every_window(reported), turbine.before_every_window(range(windows))
-    rows.append(Row("every window, no gate (2)", last, len(reported), len(reported), None, 0, whole))
-    return rows
+    settings = {NEVER_: NEVER, SEED_: SEED, GATE: CALIBRATED, RECOMMENDED_: recommended}
+    policy: Policy = turbine.policy(name, settings[name])
+    return policy
 
 
 def without_floor(policy: Policy) -> Policy:
@@ -357,15 +230,14 @@ def without_floor(policy: Policy) -> Policy:
     return replace(policy, fleet={MODEL: spec.model_copy(update={"promotion": promotion})})
 
 
-def row_of(name: str, outcome: Outcome, windows: int) -> Row:
+def row_of(name: str, outcome: Outcome, first: int) -> Row:
     """Count what lies within the reported windows."""
-    begin = FIRST_LOOK + REPORTED_FROM * WINDOW
     (model,) = outcome.models
     accuracies = [point.value or 0.0 for point in model.points]
-    jobs = [job for job in model.jobs if job.at >= begin]
+    jobs = [job for job in model.jobs if job.at >= FIRST_LOOK + first * WINDOW]
     return Row(
         name,
-        fmean(accuracies[REPORTED_FROM:windows]),
+        fmean(accuracies[first:]),
         sum(job.trained for job in jobs),
         sum(job.result == "promoted" for job in jobs),
         sum(job.regretted is True for job in jobs),
@@ -375,23 +247,24 @@ def row_of(name: str, outcome: Outcome, windows: int) -> Row:
 
 
 NOTES = """\
-Means over the 20 windows of 30 days in 2014 and 2015; trainings, promotions and refusals of that time alone.
+Means over {windows} windows of 30 days; trainings, promotions and refusals by the floor of that time alone.
 Regretted: worse over the next 60 days than the version that was replaced.
 (1) A reference outside the product's rules: no settings can lower the floor of 0.85.
 (2) Likewise: trained before every window on the latest 180 days, and deployed unseen."""
 
 
-def table_of(rows: Sequence[Row]) -> str:
+def table_of(rows: Sequence[Row], windows: int) -> str:
     """Lay the rows out for a terminal."""
+    reported = windows - REPORTED_FROM if windows > REPORTED_FROM else windows
     titles = f"{'policy':<28}{'accuracy':>9}{'trainings':>11}{'promotions':>12}{'regretted':>11}{'floor':>7}"
-    lines = [f"{titles}{'all 45':>8}"]
+    lines = [f"{titles}{f'all {windows}':>8}"]
     for row in rows:
         regretted = "-" if row.regretted is None else str(row.regretted)
         lines.append(
-            f"{row.policy:<28}{row.accuracy:>9.3f}{row.trainings:>11}{row.promotions:>12}"
+            f"{TITLES[row.policy]:<28}{row.accuracy:>9.3f}{row.trainings:>11}{row.promotions:>12}"
             f"{regretted:>11}{row.floor:>7}{row.whole:>8.3f}"
         )
-    return "\n".join([*lines, "", NOTES])
+    return "\n".join([*lines, "", NOTES.format(windows=reported)])
 
 
 def ranking(found: Sequence[tuple[Choice, Outcome]]) -> str:
@@ -409,10 +282,10 @@ def ranking(found: Sequence[tuple[Choice, Outcome]]) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, default=DATA, metavar="DIR", help="folder of the yearly files")
-    parser.add_argument(
-        "--cache", type=Path, metavar="DIR", help="keep trained models in DIR for the next run"
-    )
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="keep models in DIR for the next run")
     parser.add_argument("--choose", action="store_true", help="try the grid on 2011 to 2013, and rank it")
+    parser.add_argument("--windows", type=int, metavar="N", help="replay the first N windows only")
+    parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES), help="which rows")
     parser.add_argument("--json", action="store_true", help="print the rows of the report as JSON")
     return parser.parse_args()
 
@@ -430,10 +303,13 @@ def main() -> int:
         turbine = turbine_at(home, arguments.cache or home / "models")
         if arguments.choose:
             print(ranking(choose(turbine, say)))
-        elif arguments.json:
-            print(json.dumps([asdict(row) for row in report(turbine, windows)], indent=2))
+            return 0
+        windows = min(arguments.windows or windows, windows)
+        rows = list(report(turbine, windows, list(dict.fromkeys(arguments.policies))))
+        if arguments.json:
+            print(json.dumps([asdict(row) for row in rows], indent=2))
         else:
-            print(table_of(report(turbine, windows)))
+            print(table_of(rows, windows))
     return 0
 
 

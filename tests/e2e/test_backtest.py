@@ -70,7 +70,7 @@ def test_what_is_counted(project: Path) -> None:
     boiler, pump = current["models"]
     assert (boiler["model"], pump["model"]) == ("boiler", "pump")
     assert pump["jobs"] == []
-    # 40 good days and then n bad ones: the mean over 30 days is below 0.92 with the 8th, seen in the hour after.
+    # With the 8th bad day of 30 the mean is below 0.92; the look of the hour after sees it.
     fired = datetime.fromisoformat(boiler["jobs"][0]["at"])
     assert fired == START + timedelta(days=47, hours=1)
     apart = {

@@ -1,4 +1,4 @@
-"""A backtest against what really happened: the same policy does the same, and another is told what nobody knows."""
+"""A backtest against what really happened: the same policy does the same again; another meets the unknown."""
 
 from __future__ import annotations
 
