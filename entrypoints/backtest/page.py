@@ -71,7 +71,7 @@ def write_page(path: Path, outcomes: Sequence[Outcome]) -> Path:
         span=outcomes[0].span,
         models=models,
         drawn=min(models, _DRAWN),
-        titles=[title.capitalize() for title in TITLES],
+        titles=TITLES,
         rows=[row_of(outcome) for outcome in outcomes],
         remarks=list(remarks(outcomes)),
         sections=list(_sections(outcomes)),

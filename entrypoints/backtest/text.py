@@ -1,4 +1,4 @@
-"""The comparison as text: a row a policy, and under it what the numbers do not say."""
+"""The comparison as text: what is told of each policy, and what the numbers do not say."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from datetime import timedelta
 from .outcome import Outcome
 
 TITLES = (
-    "POLICY", "LOOKS", "FIRED", "HELD", "TRAININGS", "PROMOTED", "REJECTED", "INCONCLUSIVE", "UNKNOWN",
-    "FAILED", "REGRETTED", "COST", "BELOW", "NOT KNOWN", "MEAN",
+    "policy", "looks", "fired", "held", "trainings", "promoted", "rejected", "inconclusive", "unknown",
+    "failed", "regretted", "cost", "below", "not known", "mean",
 )  # fmt: skip
+"""What ``row_of`` tells, in its order."""
 
 
 def row_of(outcome: Outcome) -> tuple[str, ...]:
-    """One line of the table, as ``TITLES`` name its cells."""
+    """What is told of one policy, in the order of ``TITLES``."""
     results = outcome.results
     return (
         outcome.policy,

@@ -159,7 +159,9 @@ def _print(outcomes: list[Outcome]) -> None:
 
     span = outcomes[0].span
     click.echo(f"{span.start:%Y-%m-%d} to {span.end:%Y-%m-%d}, {len(outcomes[0].models)} models")
-    print_columns(TITLES, [row_of(outcome) for outcome in outcomes])
+    # A column a policy: there are fewer of these than of what is told, and a terminal is not wide.
+    first, *others = zip(TITLES, *map(row_of, outcomes), strict=True)
+    print_columns(first, others)
     for remark in remarks(outcomes):
         click.echo(remark)
 
