@@ -39,8 +39,8 @@ def main() -> None:
         (outcome,) = compare([policy], records, Asked())
         seconds = time.process_time() - begun
         print(
-            f"{policy.name}: {MODELS} models, {DAYS} days, {outcome.looks:,} looks, {len(outcome.jobs)} jobs: "
-            f"{seconds:.1f} s of processor time"
+            f"{policy.name}: {MODELS} models, {DAYS} days, {outcome.looks:,} looks, "
+            f"{len(outcome.jobs)} jobs: {seconds:.1f} s of processor time"
         )
 
 

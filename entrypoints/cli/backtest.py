@@ -83,9 +83,9 @@ def backtest(
     html: Path | None,
     as_json: bool,
 ) -> None:
-    """Try policies against the past of MODEL, or of all, and compare what would have happened.
+    """Try policies against the recorded past, and compare them.
 
-    The past is what ledger and looks have recorded, and tables of metrics. The settings in force are the
+    Of MODEL, or of all models. The past is what ledger and looks have recorded, and tables of metrics. The settings in force are the
     policy "current". Nothing is changed, started or sent.
     """
     from ..backtest.past import Asked, compare
