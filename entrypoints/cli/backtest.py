@@ -85,8 +85,8 @@ def backtest(
 ) -> None:
     """Try policies against the recorded past, and compare them.
 
-    Of MODEL, or of all models. The past is what ledger and looks have recorded, and tables of metrics. The settings in force are the
-    policy "current". Nothing is changed, started or sent.
+    Of MODEL, or of all models. The past is what ledger and looks have recorded, and tables of metrics. The
+    settings in force are the policy "current". Nothing is changed, started or sent.
     """
     from ..backtest.past import Asked, compare
 
