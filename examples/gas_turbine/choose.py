@@ -45,6 +45,7 @@ CLAIMS: dict[str, dict[str, Any]] = {
     "not worse by 0.02": {"policy": "non-inferiority@1", **_ACCURACY, "margin": 0.02},
     "not worse by 0.05": {"policy": "non-inferiority@1", **_ACCURACY, "margin": 0.05},
     "not worse by 0.10": {"policy": "non-inferiority@1", **_ACCURACY, "margin": 0.1},
+    "the floor alone": {"policy": "non-inferiority@1", **_ACCURACY, "margin": 1.0},
     "better at all": {"policy": "improvement@1", "metric": "accuracy", "scale": "absolute"},
     "a tenth of the error": {
         "policy": "superiority@1", "metric": "accuracy", "scale": "error-reduction", "min_improvement": 0.1,
@@ -99,7 +100,7 @@ class Choice:
 def structures() -> Iterator[Choice]:
     """How often, on what, and after what: for two claims only."""
     lengths = list(product((7, 14, 30), (90, 180, 365), FIRST_CLAIMS))
-    for days, evaluation, (holdout, training, claim) in product((7, 10, 15, 30), (7, 30), lengths):
+    for days, evaluation, (holdout, training, claim) in product((15, 30), (7, 30), lengths):
         yield Choice("performance", days, evaluation, holdout, training, claim)
     for holdout, training, claim in lengths:
         yield Choice("schedule", 30, 30, holdout, training, claim)
