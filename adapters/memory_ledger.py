@@ -212,6 +212,11 @@ class MemoryLedger:
             if self.holds(model, epoch) and len(self._streams.get(model, [])) == seq:
                 self._looks[model] = at
 
+    def next_look(self, model: str) -> datetime | None:
+        """When a model wants to be looked at; ``None`` when no time is set."""
+        with self._lock:
+            return self._looks.get(model)
+
     def release(self, holder: str) -> None:
         """Give the leases back at once."""
         with self._lock:

@@ -308,6 +308,11 @@ class ModelSpec(BaseModel):
         return problems
 
     @property
+    def worst_acceptable(self) -> float:
+        """Value of the live metric beyond which the performance trigger fires."""
+        return self.trigger.performance_metric_threshold if self.threshold is None else self.threshold
+
+    @property
     def floor(self) -> float:
         """Lowest acceptable value of ``floor_measure``."""
         return ACCURACY_FLOOR if self.promotion.floor is None else self.promotion.floor
@@ -384,9 +389,7 @@ class ModelSpec(BaseModel):
         rules: dict[str, Rule] = {
             "performance": PerformanceRule(
                 metric=self.metric,
-                threshold=self.trigger.performance_metric_threshold
-                if self.threshold is None
-                else self.threshold,
+                threshold=self.worst_acceptable,
                 direction=self.direction or DIRECTIONS[self.metric],
                 window=window,
                 min_rows=self.min_rows,

@@ -340,7 +340,7 @@ def parse_settings(values: Mapping[str, Any], base: Path) -> Settings:
     models = values.get("models", {})
     if isinstance(models, Mapping) and isinstance(defaults, Mapping):
         values["models"] = {
-            name: _laid_under({**defaults, "name": name}, model) if isinstance(model, Mapping) else model
+            name: laid_under({**defaults, "name": name}, model) if isinstance(model, Mapping) else model
             for name, model in models.items()
         }
     try:
@@ -372,13 +372,13 @@ def check_rules(settings: Settings, triggers: Mapping[str, Any]) -> None:
         raise ConfigurationError(problems)
 
 
-def _laid_under(defaults: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+def laid_under(defaults: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
     """Values of the model over the defaults, table by table."""
     merged = dict(defaults)
     for key, value in model.items():
         below = merged.get(key)
         both = isinstance(value, Mapping) and isinstance(below, Mapping)
-        merged[key] = _laid_under(below, value) if both else value  # type: ignore[arg-type]
+        merged[key] = laid_under(below, value) if both else value  # type: ignore[arg-type]
     return merged
 
 

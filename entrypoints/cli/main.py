@@ -28,6 +28,7 @@ _HOMES = {
     "demo": "projects",
     "doctor": "doctor",
     "check": "check",
+    "backtest": "backtest",
     "start": "jobs",
     "wait": "jobs",
     "run": "run",

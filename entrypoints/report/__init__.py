@@ -13,7 +13,7 @@ from ...ports.errors import MissingExtra
 from ...ports.ledger import Ledger
 from ...ports.observations import Observations
 
-__all__ = ["write_report"]
+__all__ = ["replace_file", "template", "write_report"]
 
 
 def write_report(
@@ -49,7 +49,7 @@ def write_report(
         Permanent: Either is damaged, or of a newer version than this program.
         OSError: The file cannot be written.
     """
-    template = _template()
+    page = template(Path(__file__).with_name("page.html.j2"))
     from .view import view_of
 
     names = ledger.models() if models is None else models
@@ -57,18 +57,23 @@ def write_report(
         view_of(name, f"m{number}", ledger.read(name), observations.recent(name), now)
         for number, name in enumerate(names, start=1)
     ]
-    _replace(path, template.render(title=title, now=now, views=views))
+    replace_file(path, page.render(title=title, now=now, views=views))
     return path
 
 
-def _template() -> Any:
+def template(file: Path) -> Any:
+    """Load a template of a page with plots.
+
+    Raises:
+        MissingExtra: matplotlib or Jinja2 is not installed.
+    """
     try:
         import jinja2
         import matplotlib.figure  # noqa: F401  (the plots need it; said here, before any work is done)
     except ImportError as error:
         raise MissingExtra((error.name or "matplotlib").partition(".")[0], "report") from error
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(file.parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -76,15 +81,19 @@ def _template() -> Any:
     )
     environment.filters["utc"] = _utc
     environment.globals["held"] = held_text
-    return environment.get_template("page.html.j2")
+    return environment.get_template(file.name)
 
 
 def _utc(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write beside the file, then take its place; a reader never sees half a page."""
+def replace_file(path: Path, text: str) -> None:
+    """Write beside the file, then take its place; a reader never sees half a page.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -243,3 +244,49 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert "is not empty" in ended.stderr
     assert list(tmp_path.iterdir()) == [kept]
+
+
+CHOOSE = ROOT / "examples" / "gas_turbine" / "choose.py"
+
+
+def report(*arguments: str | Path) -> dict[str, dict[str, Any]]:
+    """Rows of the report on policies, by their name."""
+    command = [sys.executable, CHOOSE, "--data", require_data(), "--json", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return {row["policy"]: row for row in json.loads(ended.stdout)}
+
+
+def test_a_backtest_comes_to_what_the_rule_over_arrays_does() -> None:
+    windows = PROMOTION + 1
+    row = report("--windows", str(windows), "--policies", "seed")["seed"]
+    plain = plain_loop(require_data(), windows)
+    assert row["accuracy"] == pytest.approx(plain.accuracy, abs=1e-9)
+    assert row["trainings"] == plain.outcomes.total()
+    assert row["promotions"] == plain.outcomes["promoted"] == 1
+    assert row["floor"] == plain.outcomes["floor"]
+
+
+@pytest.mark.slow
+def test_the_report_on_the_last_two_years_is_as_the_page_says() -> None:
+    rows = report()
+    plain = plain_loop(require_data(), ALL)
+    assert rows["seed"]["whole"] == pytest.approx(plain.accuracy, abs=1e-9)
+    page = (ROOT / "docs" / "gas_turbine.md").read_text(encoding="utf-8")
+    for row in rows.values():
+        told = re.search(
+            rf"^{re.escape(TITLES[row['policy']])} +([\d.]+) +(\d+) +(\d+) ", page, flags=re.MULTILINE
+        )
+        assert told, row
+        assert float(told[1]) == pytest.approx(row["accuracy"], abs=0.0011)
+        assert [int(told[2]), int(told[3])] == [row["trainings"], row["promotions"]]
+
+
+TITLES = {
+    "never": "never",
+    "seed": "the seed's rule",
+    "gate": "calibrated gate",
+    "recommended": "recommended",
+    "no-floor": "recommended, no floor (1)",
+    "always": "every window, no gate (2)",
+}
