@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
+from ...domain.guardrail_spec import GuardrailSpec
 from ...domain.sealing import canonical
 from ...domain.spec import ModelSpec
 from ...ports.compute import RunRequest, RunState, RunStatus
 from ...ports.data import Snapshot, SnapshotRequest
 from ...ports.drift import ColumnDrift, DriftReport
 from ...ports.errors import ChampionMoved, Permanent
+from ...ports.inspector import Answered, Inspection, InspectionTask
 from ...ports.metrics import MetricQuery, MetricWindow
 from ...ports.predictor import Predictions
 from ...ports.registry import ModelVersion
@@ -51,7 +53,8 @@ class Records:
     def sources(self, fleet: Mapping[str, ModelSpec], span: TimeWindow) -> Sources:
         """The past as one policy meets it, from a time on."""
         streams = {model: self.histories[model].before(span.start) for model in fleet}
-        trainings = _Trainings(self, {model: self._first(model, span) for model in fleet})
+        guarded = {model for model, spec in fleet.items() if spec.promotion.guardrails != GuardrailSpec()}
+        trainings = _Trainings(self, {model: self._first(model, span) for model in fleet}, guarded)
         return Sources(
             metrics=_Metrics(self),
             drift=_Drift(self, fleet, trainings),
@@ -61,6 +64,7 @@ class Records:
             tracker=trainings,
             predictor=trainings,
             scorer=trainings,
+            inspector=trainings,
             unknown=trainings.unknown,
             seconds=trainings.seconds,
             streams={model: entries for model, entries in streams.items() if entries},
@@ -224,6 +228,7 @@ class _Trainings:
 
     records: Records
     serving: dict[str, ModelVersion | None]
+    guarded: Set[str]  # models with limits on more than their scores
     unknown: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     _matched: dict[str, Training | None] = field(default_factory=dict)  # by job
@@ -342,6 +347,22 @@ class _Trainings:
         if why:
             self.unknown[job_id] = why
         return scores
+
+    # Inspector
+
+    def inspect(
+        self,
+        task: InspectionTask,
+        training: Snapshot,
+        holdout: Snapshot,
+        candidate: Predictions,
+        champion: Predictions | None = None,
+    ) -> Inspection:
+        """Find nothing: nobody has these rows and predictions. Where limits depend on them, say so."""
+        version, _ = self._labels[candidate.sha256]
+        if version.model in self.guarded:
+            self.unknown[version.job_id or ""] = "what its guardrails have to look at is not recorded"
+        return Inspection(holdout.rows, Answered("not recorded"))
 
 
 def _scores_of(training: Training, window: TimeWindow, tolerance: timedelta) -> tuple[Scores, str]:

@@ -19,6 +19,7 @@ from ...domain.world import Ports
 from ...ports.compute import Compute
 from ...ports.data import DataSource
 from ...ports.drift import DriftDetector
+from ...ports.inspector import Inspector
 from ...ports.ledger import Append, Entry
 from ...ports.metrics import MetricSource
 from ...ports.predictor import Predictor
@@ -66,6 +67,7 @@ class Sources:
         tracker: Tracked runs.
         predictor: Predictions.
         scorer: Scores.
+        inspector: What else is found in rows and predictions.
         unknown: Jobs whose outcome the past does not tell, by id, with the reason; grows in the replay.
         seconds: How long trainings took, by job id, where it is known. Grows likewise.
         streams: Entries up to the beginning, by model; a model without any is enrolled then.
@@ -82,6 +84,7 @@ class Sources:
     tracker: ExperimentTracker
     predictor: Predictor
     scorer: Scorer
+    inspector: Inspector
     unknown: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     streams: Mapping[str, Sequence[Entry]] = field(default_factory=dict)
@@ -230,4 +233,5 @@ def _ports(sources: Sources, ledger: MemoryLedger, tape: Tape) -> Ports:
         scorer=sources.scorer,
         notifier=MemoryNotifier(),
         telemetry=MemoryTelemetry(keep=1),
+        inspector=sources.inspector,
     )

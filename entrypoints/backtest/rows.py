@@ -17,6 +17,7 @@ from ...ports.compute import RunRequest, RunState, RunStatus
 from ...ports.data import DataSource, Snapshot, SnapshotRequest
 from ...ports.drift import DriftDetector, DriftReport
 from ...ports.errors import ChampionMoved, Permanent
+from ...ports.inspector import Inspector
 from ...ports.metrics import MetricQuery, MetricWindow
 from ...ports.predictor import Predictions, Predictor
 from ...ports.registry import ModelVersion
@@ -63,6 +64,7 @@ class LabelledRows:
         data: Where the rows are.
         predictor: Predicts for them with a version that ``train`` gave.
         scorer: Measures predictions.
+        inspector: Looks rows and predictions over.
         train: Trains on them.
         drift: Compares them; without one, drift is unknown.
     """
@@ -70,6 +72,7 @@ class LabelledRows:
     data: DataSource
     predictor: Predictor
     scorer: Scorer
+    inspector: Inspector
     train: Train
     drift: DriftDetector | None = None
     _snapshots: dict[SnapshotRequest, Snapshot] = field(default_factory=dict)
@@ -96,6 +99,7 @@ class LabelledRows:
             tracker=trainings,
             predictor=self,
             scorer=self.scorer,
+            inspector=self.inspector,
             seconds=trainings.seconds,
         )
 

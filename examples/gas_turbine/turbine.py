@@ -19,6 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the threads of a training so sm
 from replay import START, TRAINING, WINDOW  # type: ignore[import-not-found]
 
 from autoretrain.adapters.data_duckdb import DuckdbDataSource, Table
+from autoretrain.adapters.inspector_duckdb import DuckdbInspector
 from autoretrain.adapters.scorer_sklearn import SklearnScorer
 from autoretrain.entrypoints.backtest import Outcome, Policy, Yardstick, replay
 from autoretrain.entrypoints.backtest.policies import varied
@@ -160,7 +161,7 @@ def turbine_at(home: Path, cache: Path) -> Turbine:
     table = Table("turbine.parquet", "time", "high_nox")
     data = DuckdbDataSource({MODEL: table}, home / "snapshots", base=home)
     workshop = Workshop(home / "predictions", cache)
-    rows = LabelledRows(data, workshop, SklearnScorer(), workshop.train)
+    rows = LabelledRows(data, workshop, SklearnScorer(), DuckdbInspector(), workshop.train)
     begin = rows.snapshot(SnapshotRequest(MODEL, TimeWindow(START, FIRST_LOOK)))
     first = rows.trained(MODEL, begin, BASE["defaults"]["training"]["parameters"]).version
     assert first is not None
