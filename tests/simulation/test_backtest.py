@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoretrain.adapters.ledger_sqlite import SqliteLedger
 from autoretrain.adapters.memory import MemoryObservations
+from autoretrain.adapters.observations_sqlite import SqliteObservations
 from autoretrain.domain.config import TriggerConfig
 from autoretrain.domain.controller import Controller
 from autoretrain.domain.spec import ModelSpec, PromotionSpec, TrainingSpec
@@ -19,7 +24,10 @@ from autoretrain.entrypoints.backtest import Outcome, Policy, Yardstick, replay
 from autoretrain.entrypoints.backtest.past import Asked, compare, records_of, span_of
 from autoretrain.entrypoints.backtest.recorded import Records
 from autoretrain.entrypoints.backtest.records import History, Sample, Samples
+from autoretrain.entrypoints.cli.context import Invocation
+from autoretrain.entrypoints.cli.main import cli
 from autoretrain.entrypoints.testing.simulated_world import Training, World
+from autoretrain.ports.ledger import Append
 from autoretrain.ports.values import TimeWindow
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -148,6 +156,39 @@ def test_a_training_is_priced_by_its_seconds_where_no_cost_is_recorded(
     (outcome,) = backtest(world, Policy("current", world.fleet), asked=Asked(price=3600.0))
     assert outcome.cost == pytest.approx(len(jobs))  # each took a second
     assert outcome.unpriced == 0
+
+
+SETTINGS = """
+[models.churn]
+rule = "performance"
+trigger = { evaluation_window_days = 10, training_window_days = 30 }
+min_rows = 10
+min_holdout_rows = 10
+check_every_seconds = 21600
+training.command = ["train"]
+"""
+
+
+def test_the_command_reads_the_same_from_the_stores_of_a_project(
+    lived: tuple[World, list[Any]], tmp_path: Path
+) -> None:
+    world, _ = lived
+    (tmp_path / "autoretrain.toml").write_text(SETTINGS)
+    ledger = SqliteLedger(tmp_path / ".autoretrain" / "ledger.db")
+    ledger.append(Append("churn", tuple(world.ledger.read("churn")), None))
+    ledger.close()
+    observations = SqliteObservations(tmp_path / ".autoretrain" / "observations.db")
+    observations.record(world.observations.recent("churn"))
+    observations.close()
+    given = ["--settings", str(tmp_path), "backtest", "--json"]
+    ended = CliRunner().invoke(cli, given, obj=Invocation(), catch_exceptions=False)
+    assert ended.exit_code == 0, ended.output
+    (row,) = json.loads(ended.stdout)
+    (outcome,) = backtest(world, Policy("current", {"churn": spec()}))
+    jobs = row["models"][0]["jobs"]
+    assert [(datetime.fromisoformat(job["at"]), job["result"]) for job in jobs] == told(outcome)
+    assert row["looks"] == outcome.looks
+    assert row["mean"] == pytest.approx(outcome.mean)
 
 
 def daily(values: Sequence[float | None]) -> Records:
