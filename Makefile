@@ -55,13 +55,14 @@ gas-turbine: $(LINKED) ## Replay five real years and print the table of policies
 	$(BIN)/python examples/gas_turbine/replay.py
 
 bench: $(LINKED) ## Print what starting up and an idle tick cost
-	@set -e; for script in $(filter-out benchmarks/two_controllers.py benchmarks/calibrate_gate.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script; done
+	@set -e; for script in $(filter-out benchmarks/two_controllers.py benchmarks/calibrate_gate.py benchmarks/calibrate_sequential.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script; done
 
 chaos: $(LINKED) ## Two controllers finish 200 jobs while they are killed and stopped; CHAOS="--jobs 20" for others
 	$(BIN)/python benchmarks/two_controllers.py $(CHAOS)
 
-calibrate: $(LINKED) ## How often are null candidates promoted, and better ones? (about an hour); CALIBRATE="--only f1" for less
+calibrate: $(LINKED) ## How often are null candidates promoted, and better ones, and harmless ones taken back? (about an hour); CALIBRATE="--only f1" for less
 	$(BIN)/python benchmarks/calibrate_gate.py $(CALIBRATE)
+	$(BIN)/python benchmarks/calibrate_sequential.py
 
 clean: ## Remove what can be made again
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
