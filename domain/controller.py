@@ -43,6 +43,7 @@ from .plan import (
     Phase,
     Plan,
     Seen,
+    TrafficSeen,
     Trouble,
     phase_of,
 )
@@ -343,7 +344,14 @@ class Controller:
     def _gather(self, states: list[ModelState], now: datetime, watch: bool) -> dict[str, Seen | Pending]:
         """What each state needs; an act that goes on, or trouble that one met, is seen first."""
         met = {state.model: seen for state in states if (seen := self._acts.seen(state)) is not None}
-        return {**met, **self._world.look([s for s in states if s.model not in met], now, watch)}
+        rest = [state for state in states if state.model not in met]
+        looked = self._world.look(rest, now, watch)
+        sure = {
+            state.model: replace(found, sure=self._acts.did(state))
+            for state in rest
+            if isinstance(found := looked[state.model], TrafficSeen)
+        }
+        return {**met, **looked, **sure}
 
     def _step_if_ours(self, state: ModelState, seen: Seen | Pending, epoch: int, now: datetime) -> bool:
         """Make a step of one model; what is another's now, or was done already, is left alone."""

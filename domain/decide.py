@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import cast
 
+from .canary import decide_canary, decide_clearing, decide_stopped, decide_traffic_trouble, is_stopped
 from .idle import decide_blind, decide_idle
 from .jobs import RetrainingJob
 from .lifecycle import (
@@ -21,12 +22,12 @@ from .plan import (
     ChampionSeen,
     DataSeen,
     IdleSeen,
-    NothingSeen,
     Phase,
     Plan,
     RunSeen,
     ScoresSeen,
     Seen,
+    TrafficSeen,
     Trouble,
     phase_of,
 )
@@ -34,6 +35,9 @@ from .rollback import decide_rollback, decide_rollback_trouble
 from .spec import ModelSpec
 from .state import ModelState
 from .triggers import Rule
+
+TRAFFIC = frozenset({Phase.CANARY, Phase.CLEARING})
+"""Phases in which a router is looked at."""
 
 
 def decide(spec: ModelSpec, rule: Rule, state: ModelState, seen: Seen, now: datetime) -> Plan:
@@ -63,6 +67,8 @@ def decide(spec: ModelSpec, rule: Rule, state: ModelState, seen: Seen, now: date
 def _decide_job(spec: ModelSpec, state: ModelState, job: RetrainingJob, seen: Seen, now: datetime) -> Plan:
     if is_cancelled_at_rest(state):
         return decide_cancelled(job)
+    if phase_of(state) in TRAFFIC:
+        return _decide_traffic(spec, state, seen, now)
     match seen:
         case Trouble():
             return decide_trouble(state, job, seen, now)
@@ -76,8 +82,20 @@ def _decide_job(spec: ModelSpec, state: ModelState, job: RetrainingJob, seen: Se
             return decide_deployment(state, job, seen)
         case ChampionSeen():
             return decide_moved(spec, state, seen)
-        case NothingSeen() | IdleSeen():
-            return decide_approval(spec, state, job, now)
+    return decide_approval(spec, state, job, now)
+
+
+def _decide_traffic(spec: ModelSpec, state: ModelState, seen: Seen, now: datetime) -> Plan:
+    match seen:
+        case Trouble():
+            return decide_traffic_trouble(state, seen, now)
+        case ChampionSeen():
+            return decide_moved(spec, state, seen)
+        case TrafficSeen() if phase_of(state) is Phase.CLEARING:
+            return decide_clearing(state, seen)
+        case TrafficSeen():
+            return decide_canary(spec, state, seen, now)
+    return decide_stopped(state, is_stopped(state))
 
 
 def is_cancelled_at_rest(state: ModelState) -> bool:

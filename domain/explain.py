@@ -212,6 +212,65 @@ def _promoted(data: Mapping[str, Any]) -> _Story:
     return f"Version {data['version']['version']} serves", _account(data, data["before"])
 
 
+def _canary_began(data: Mapping[str, Any]) -> _Story:
+    plan = data["plan"]
+    steps = [
+        f"{100 * step['weight']:.4g} %{' in the shadow' if step['shadow'] else ''} for {step['minutes']:g} "
+        f"minutes and {step['samples']} rows an arm"
+        for step in plan["steps"]
+    ]
+    compares = f"{plan['candidate']} against {plan['baseline']}, up to {plan['tolerance']:g} worse is no harm"
+    return f"Canary begun, {len(steps)} steps", [*steps, compares]
+
+
+def _canary_step(data: Mapping[str, Any]) -> _Story:
+    return f"Canary step {data['number'] + 1} begun", [_shared(data["split"])]
+
+
+def _canary_applied(data: Mapping[str, Any]) -> _Story:
+    return f"Canary step {data['number'] + 1} of {data['steps']} is in force", [_shared(data["split"])]
+
+
+def _shared(split: Mapping[str, Any]) -> str:
+    how = "copied" if split["shadow"] else "sent"
+    return f"{100 * split['weight']:.4g} % {how} to version {split['candidate']}"
+
+
+def _canary_batch(data: Mapping[str, Any]) -> _Story:
+    if data["worse"] is None:
+        return "Canary not compared", [data["reason"]]
+    arms = [
+        f"{name} {data[arm]['value']:.4f} on {data[arm]['rows']} rows"
+        for name, arm in (("candidate", "candidate"), ("champion", "baseline"))
+    ]
+    low, high = data["interval"] or (None, None)
+    mean = "" if low is None else f"on the whole between {low:+.4g} and {high:+.4g}"
+    said = f"worse by {data['worse']:+.4g} in {_span(data['window'])}"
+    return "Canary compared", [", ".join(arms), said, mean]
+
+
+def _canary_held(data: Mapping[str, Any]) -> _Story:
+    return "Canary held", [data["reason"]]
+
+
+def _canary_conflict(data: Mapping[str, Any]) -> _Story:
+    return "Somebody changed the traffic", [f"in force is {data['found']}, not {data['expected']}"]
+
+
+def _canary_passed(data: Mapping[str, Any]) -> _Story:
+    return "Canary passed", [data["reason"]]
+
+
+def _canary_ended(data: Mapping[str, Any]) -> _Story:
+    withdrawn = "the version is withdrawn" if data["withdraws"] else ""
+    return "Canary aborted" if data["aborted"] else "Canary over", [data["reason"], withdrawn]
+
+
+def _canary_cleared(data: Mapping[str, Any]) -> _Story:
+    left = f"left as it is: {data['left']}" if data["left"] else ""
+    return "Traffic is with the champion" if not left else "Traffic is as somebody else set it", [left]
+
+
 def _stalled(data: Mapping[str, Any]) -> _Story:
     return "Waits for the world" if data["reason"] else "Goes on", [data["reason"]]
 
@@ -247,6 +306,15 @@ _TELLERS: Mapping[str, Callable[[Mapping[str, Any]], _Story]] = {
     "job.decided": _decided,
     "promotion.intended": _promoting,
     "promotion.done": _promoted,
+    "canary.began": _canary_began,
+    "canary.step": _canary_step,
+    "canary.applied": _canary_applied,
+    "canary.batch": _canary_batch,
+    "canary.held": _canary_held,
+    "canary.conflict": _canary_conflict,
+    "canary.passed": _canary_passed,
+    "canary.ended": _canary_ended,
+    "canary.cleared": _canary_cleared,
     "job.stalled": _stalled,
     "job.closed": _closed,
     "rollback.done": _rolled_back,

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ..ports.errors import Flaws
 from ..ports.scorer import DIRECTIONS, Scale, ScoringTask, Units
+from .canary_spec import CanarySpec
 from .config import TriggerConfig
 from .promotion import BY_TRIGGER, CLAIM_OF_TRIGGER, POLICIES, SEED_POINT
 from .sealing import digest_of
@@ -136,6 +137,7 @@ class ModelSpec(BaseModel):
         unknown_alarm_hours: A trigger that stays unknown longer is notified, once.
         training: How a candidate is made.
         promotion: How it is judged.
+        canary: How it is tried on a share of the traffic before it is promoted; not at all without steps.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -163,6 +165,7 @@ class ModelSpec(BaseModel):
     unknown_alarm_hours: float = Field(default=24.0, gt=0, allow_inf_nan=False)
     training: TrainingSpec
     promotion: PromotionSpec = Field(default_factory=PromotionSpec)
+    canary: CanarySpec = Field(default_factory=CanarySpec)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -226,9 +229,10 @@ class ModelSpec(BaseModel):
     def digest(self) -> str:
         """SHA-256 of all settings that decide; entries carry it as the policy they were decided under.
 
-        Who is told decides nothing: another owner is no other policy.
+        Who is told decides nothing: another owner is no other policy. Nor is a canary without steps.
         """
-        return digest_of(self.model_dump(mode="json", exclude={"owner"}))
+        unused = set() if self.canary.steps else {"canary"}
+        return digest_of(self.model_dump(mode="json", exclude={"owner", *unused}))
 
     def rules(self, custom: dict[str, TriggerType] | None = None) -> dict[str, Rule]:
         """The single rules of this model by name.

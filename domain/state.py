@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ..ports.registry import ModelVersion
+from ..ports.traffic import Split
 from .jobs import RetrainingJob
 from .sealing import Head
 from .spending import Spending
@@ -112,6 +113,7 @@ class ModelState:
         unknown_since: Since when each trigger is unknown.
         alarmed: Triggers whose lasting unknown was told.
         spending: Decisions that used up some of the quarter's error rate.
+        stray: A split of a job that has ended, found in force; ``None`` when there is none.
     """
 
     model: str
@@ -137,6 +139,7 @@ class ModelState:
     alarmed: frozenset[str] = frozenset()
     earlier_jobs: int = 0
     spending: Spending = field(default_factory=Spending)
+    stray: Split | None = None
 
     @property
     def open_job(self) -> RetrainingJob | None:
