@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..ports.metrics import MetricWindow
-from .canary_state import Canary, compared
+from .canary_state import STUCK, Canary, compared
 from .canary_steps import ending, next_step
 from .canary_words import rows_text, worse_text
 from .idle import champion_label
@@ -26,8 +26,11 @@ from .state import ModelState
 from .strays import settle_stray
 
 _LONGEST_RETRY = timedelta(minutes=5)
-_STUCK = timedelta(minutes=1)
+_RETRY_REFUSED = timedelta(minutes=1)
 """How soon to try again to take the traffic back from a router that refuses."""
+
+_PATIENCE = timedelta(minutes=5)
+"""For how long a router may be away, when the traffic is to be taken back, before people are told."""
 
 
 def is_stopped(state: ModelState) -> str:
@@ -79,7 +82,11 @@ def decide_traffic_trouble(state: ModelState, trouble: Trouble, now: datetime) -
     )
     wait = timedelta(seconds=trouble.retry_after) if trouble.retry_after else RETRY
     if canary.ending is not None:
-        return Plan(note, look_at=now + (wait if trouble.temporary else _STUCK))
+        stuck = not trouble.temporary or now - canary.ending.at >= _PATIENCE
+        if stuck and canary.held != STUCK:
+            text = f"in force is still {canary.split}, which is tried to be taken back: {trouble.reason}"
+            note += (_held(job, STUCK, text),)
+        return Plan(note, look_at=now + (wait if trouble.temporary else _RETRY_REFUSED))
     why = is_stopped(state)
     if not why and not trouble.temporary:
         why = f"the traffic router refuses: {trouble.reason}"

@@ -16,6 +16,10 @@ _MOST_BATCHES = 100
 """Batches that are read in one look, after a time in which nobody looked."""
 
 
+STUCK = "stuck"
+"""Why a canary is held that is over, and whose split cannot be taken back."""
+
+
 @dataclass(frozen=True, slots=True)
 class CanaryStep:
     """A share of the traffic, and how long it is looked at.
@@ -90,11 +94,13 @@ class Ending:
         status: Final status of the job.
         reason: Why, in words.
         aborted: Whether the candidate does not serve because of it.
+        at: When that was decided.
     """
 
     status: str
     reason: str
     aborted: bool
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,4 +246,4 @@ def passed(canary: Canary, at: datetime, data: Mapping[str, Any]) -> Canary:
 
 def ended(canary: Canary, at: datetime, data: Mapping[str, Any]) -> Canary:
     """It is over, and its split is to be cleared."""
-    return replace(canary, ending=Ending(data["status"], data["reason"], data["aborted"]))
+    return replace(canary, ending=Ending(data["status"], data["reason"], data["aborted"], at))

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..ports.ledger import Entry
 from ..ports.notifier import Notice
+from .canary_state import STUCK
 from .jobs import JobStatus
 from .sealing import load
 from .state import ModelState
@@ -106,6 +107,8 @@ def _step_begun(state: ModelState, data: Mapping[str, Any]) -> _Told:
 def _canary_held(state: ModelState, data: Mapping[str, Any]) -> _Told | None:
     if data["why"] == "samples":  # which only takes its time
         return None
+    if data["why"] == STUCK:
+        return "canary_stuck", "critical", f"The traffic of {state.model} is not taken back", data["reason"]
     return "canary_held", "warning", f"Canary of {state.model} is held", data["reason"]
 
 
@@ -119,14 +122,6 @@ def _canary_ended(state: ModelState, data: Mapping[str, Any]) -> _Told | None:
         return None
     body = data["reason"] + ("; the version is withdrawn" if data["withdraws"] else "")
     return "canary_aborted", "warning", f"Canary of {state.model} aborted", body
-
-
-def _stalled(state: ModelState, data: Mapping[str, Any]) -> _Told | None:
-    canary = state.jobs[data["job_id"]].canary
-    if canary is None or canary.ending is None or not data["reason"]:
-        return None
-    body = f"in force is still {canary.split}, which is tried to be taken back: {data['reason']}"
-    return "canary_stuck", "critical", f"The traffic of {state.model} could not be taken back", body
 
 
 def _stray(state: ModelState, data: Mapping[str, Any]) -> _Told:
@@ -147,7 +142,6 @@ _TELLERS: Mapping[str, Callable[[ModelState, Mapping[str, Any]], _Told | None]] 
     "canary.held": _canary_held,
     "canary.conflict": _canary_conflict,
     "canary.ended": _canary_ended,
-    "job.stalled": _stalled,
     "split.stray": _stray,
     "unknown.lasting": _unknown,
 }
