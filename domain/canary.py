@@ -75,11 +75,9 @@ def decide_canary(spec: ModelSpec, state: ModelState, seen: TrafficSeen, now: da
 def decide_traffic_trouble(state: ModelState, trouble: Trouble, now: datetime) -> Plan:
     """The router does not answer, or refuses: wait, and abort at the deadline; no split is left behind."""
     job, canary = _of(state)
-    note = (
-        ()
-        if job.stalled == trouble.reason
-        else (Draft("job.stalled", {"job_id": job.job_id, "reason": trouble.reason}),)
-    )
+    note: tuple[Draft, ...] = ()
+    if job.stalled != trouble.reason:
+        note = (Draft("job.stalled", {"job_id": job.job_id, "reason": trouble.reason}),)
     wait = timedelta(seconds=trouble.retry_after) if trouble.retry_after else RETRY
     if canary.ending is not None:
         stuck = not trouble.temporary or now - canary.ending.at >= _PATIENCE
