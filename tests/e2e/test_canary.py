@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,8 +23,12 @@ from autoretrain.domain.fold import fold
 from autoretrain.domain.state import ModelState
 from autoretrain.entrypoints.cli.context import Invocation
 from autoretrain.entrypoints.cli.main import cli
+from autoretrain.entrypoints.settings import parse_settings
+from autoretrain.entrypoints.settings_canary import canary_problems
 from autoretrain.ports.errors import ConfigurationError
 from autoretrain.ports.traffic import Split
+
+from services import ROOT
 
 MINUTE = timedelta(minutes=1)
 
@@ -311,3 +317,12 @@ expression = "b"
         "prometheus.queries.accuracy_champion.count",
         "models.boiler.canary.lag_minutes",
     }
+
+
+def test_the_settings_of_the_page_can_be_used(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "canary.md").read_text(encoding="utf-8")
+    [block] = [one for one in re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL) if "canary" in one]
+    settings = parse_settings({**tomllib.loads(block), "traffic": {"router": "hash"}}, tmp_path)
+    assert list(canary_problems(settings, ())) == []
+    plan = settings.models["boiler"].canary.plan
+    assert [(step.weight, step.shadow) for step in plan.steps] == [(1.0, True), (0.05, False), (0.5, False)]
