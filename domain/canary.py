@@ -191,10 +191,18 @@ def _test(canary: Canary) -> HarmTest:
 
 
 def _harm(canary: Canary) -> str:
-    reading = _test(canary).read(canary.compared)
-    if reading.harm is not Harm.SHOWN:
-        return ""
-    return f"harm is shown in {_step(canary)}: {worse_text(canary)}; e-value {reading.e_value:.3g}"
+    """Whether harm is shown over all steps, or in this one alone, as one that comes with the load.
+
+    Half of the error rate is for the first, and a part of the other half for each step.
+    """
+    plan = canary.plan
+    half = plan.alpha / 2
+    for seen, alpha in ((canary.compared, half), (canary.within, half / len(plan.steps))):
+        reading = HarmTest(plan.tolerance, alpha).read(seen)
+        if reading.harm is Harm.SHOWN:
+            e_value = f"e-value {reading.e_value:.3g}, {1 / alpha:g} shows it"
+            return f"harm is shown in {_step(canary)}: {worse_text(canary)}; {e_value}"
+    return ""
 
 
 def _mismatch(canary: Canary) -> str:

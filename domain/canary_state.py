@@ -118,7 +118,8 @@ class Canary:
         counts: Rows of candidate and baseline in this step, whether their values were known or not.
         rows: Those whose values were compared.
         compared: By how much the candidate was worse, batch by batch, over all steps.
-        interval: Where the mean of that is; ``None`` while nobody can say.
+        within: The same in this step alone.
+        interval: Where the mean over all steps is; ``None`` while nobody can say.
         unknown: Why the last batch could not be compared; empty when it was.
         held: Why the step does not end though its least time is over; empty when it is not held.
         conflict: What was in force against the ledger, in words; ``None`` when they agree.
@@ -138,6 +139,7 @@ class Canary:
     counts: tuple[int, int] = (0, 0)
     rows: tuple[int, int] = (0, 0)
     compared: Moments = field(default_factory=Moments)
+    within: Moments = field(default_factory=Moments)
     interval: tuple[float, float] | None = None
     unknown: str = ""
     held: str = ""
@@ -192,7 +194,8 @@ def begun(at: datetime, data: Mapping[str, Any]) -> Canary:
 def stepped(canary: Canary, at: datetime, data: Mapping[str, Any]) -> Canary:
     """The next split was intended."""
     number, split = data["number"], Split(**data["split"])
-    return replace(_anew(canary), split=split, asked_at=at, before=canary.split, number=number, since=None)
+    intended = replace(canary, split=split, asked_at=at, before=canary.split, number=number, since=None)
+    return replace(_anew(intended), within=Moments())
 
 
 def applied(canary: Canary, at: datetime, data: Mapping[str, Any]) -> Canary:
@@ -216,6 +219,7 @@ def compared(canary: Canary, at: datetime, data: Mapping[str, Any]) -> Canary:
         canary,
         rows=_added(canary.rows, rows),
         compared=canary.compared.after(data["worse"]),
+        within=canary.within.after(data["worse"]),
         interval=tuple(data["interval"]) if data["interval"] else None,
     )
 

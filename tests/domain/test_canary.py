@@ -313,6 +313,26 @@ class TestHarm:
         assert canary(story).compared.count <= 6
         assert story.state.quarantined == {version("2").digest: "2"}
 
+    def test_that_comes_with_the_load_is_not_hidden_by_a_good_step_before(self) -> None:
+        story = applied(steps=[{"weight": 0.1, "minutes": 300, "samples": 100}, PLAN["steps"][1]])
+        noise = random.Random(4)
+
+        def arms(by: float) -> tuple[float, float]:
+            return 0.95 - by + noise.gauss(0, 0.01), 0.95 + noise.gauss(0, 0.01)
+
+        for minutes in range(20, 310, 10):
+            goes_on(story, minutes, arms(0.0))
+        goes_on(story, 310)
+        goes_on(story, 310)
+        assert canary(story).number == 1
+        at = NOW + DAY
+        story.sees(story.traffic(at=at), at)
+        for minutes in range(20, 310, 10):
+            if canary(story).ending is None:
+                goes_on(story, minutes, arms(0.1))
+        assert canary(story).ending is not None
+        assert canary(story).within.count <= 6
+
     def test_leads_the_traffic_back_before_the_job_ends(self) -> None:
         story = applied()
         split = canary(story).split

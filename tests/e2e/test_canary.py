@@ -69,7 +69,7 @@ class Trial:
     pipeline: AutoRetrainPipeline
     notifier: MemoryNotifier
     measured: Measured
-    send: Callable[[], None]
+    send: Callable[[], object]
     job_id: str = ""
 
     def approve(self) -> None:
@@ -137,7 +137,7 @@ def hashed(tmp_path: Path) -> Iterator[tuple[Trial, ServingApp]]:
         notifier = MemoryNotifier()
         pipeline = project.pipeline(metrics=app.measured, notifier=notifier)
         users = [f"user-{number}" for number in range(200)]
-        trial = Trial(project, pipeline, notifier, app.measured, lambda: app.ask(users) and None)
+        trial = Trial(project, pipeline, notifier, app.measured, lambda: app.ask(users))
         trial.approve()
         yield trial, app
 

@@ -22,7 +22,10 @@ pytestmark = [pytest.mark.service, pytest.mark.slow]
 
 _ARM = """
 [prometheus.queries.accuracy_{arm}]
-expression = 'sum by (model) (rate(right_total{{model=~"$models", arm="{arm}"}}[$step])) / sum by (model) (rate(answers_total{{model=~"$models", arm="{arm}"}}[$step]))'
+expression = '''
+sum by (model) (rate(right_total{{model=~"$models", arm="{arm}"}}[$step]))
+/ sum by (model) (rate(answers_total{{model=~"$models", arm="{arm}"}}[$step]))
+'''
 count = 'sum by (model) (increase(answers_total{{model=~"$models", arm="{arm}"}}[$step]))'
 """
 _MORE = """
