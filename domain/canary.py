@@ -97,8 +97,7 @@ def decide_clearing(state: ModelState, seen: TrafficSeen) -> Plan:
     """It is over: take the traffic back, make sure of it, and close the job."""
     job, canary = _of(state)
     assert canary.ending is not None  # noqa: S101  (the phase says so)
-    ours = seen.split is not None and seen.split.salt == canary.split.salt
-    if seen.split is not None and ours and not seen.foreign:
+    if seen.split is not None and seen.split in (canary.split, canary.before):
         return Plan((), ClearSplit(seen.split))
     left = seen.foreign or (str(seen.split) if seen.split else None)
     if left is None and not seen.sure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -41,8 +41,14 @@ def timeline(entries: Iterable[Entry], job_id: str) -> tuple[Moment, ...]:
     """
     moments: list[Moment] = []
     version, before = None, None
+    batches: list[tuple[Entry, Mapping[str, Any]]] = []
     for entry in entries:
         data = load(entry.data)
+        if entry.kind == "canary.batch" and data["job_id"] == job_id:
+            batches.append((entry, data))
+            continue
+        moments += _compared(batches)
+        batches = []
         if data.get("job_id") == job_id:
             if entry.kind == "job.opened" and before is not None:
                 moments += _told(*before)
@@ -52,7 +58,34 @@ def timeline(entries: Iterable[Entry], job_id: str) -> tuple[Moment, ...]:
             moments += _told(entry, data)
             version = None
         before = (entry, data) if entry.kind == "look.changed" else None
-    return tuple(moments)
+    return (*moments, *_compared(batches))
+
+
+def _compared(batches: Sequence[tuple[Entry, Mapping[str, Any]]]) -> Iterator[Moment]:
+    """Batches of a canary between two steps, told together: there may be hundreds."""
+    if not batches:
+        return
+    (_, first), (entry, last) = batches[0], batches[-1]
+    known = [data for _, data in batches if data["worse"] is not None]
+    span = {"start": first["window"]["start"], "end": last["window"]["end"]}
+    title = f"Canary compared over {len(known)} of {len(batches)} batches" if known else "Canary not compared"
+    details = [_span(span), *(_arms(known) if known else ())]
+    if len(known) < len(batches):
+        details.append(next(data["reason"] for _, data in reversed(batches) if data["worse"] is None))
+    yield Moment(datetime.fromisoformat(entry.at), title, tuple(details), entry.actor)
+
+
+def _arms(batches: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Both arms over all these batches, and the difference as far as it is known since the canary began."""
+    for name, arm in (("candidate", "candidate"), ("champion", "baseline")):
+        rows = sum(data[arm]["rows"] for data in batches)
+        mean = sum(data[arm]["value"] * data[arm]["rows"] for data in batches) / rows
+        yield f"{name} {mean:.4f} on {rows} rows"
+    mean = sum(data["worse"] for data in batches) / len(batches)
+    yield f"worse by {mean:+.4g} in the mean of the batches"
+    if batches[-1]["interval"]:
+        low, high = batches[-1]["interval"]
+        yield f"since the canary began between {low:+.4g} and {high:+.4g}"
 
 
 def _told(entry: Entry, data: Mapping[str, Any]) -> Iterator[Moment]:
@@ -236,19 +269,6 @@ def _shared(split: Mapping[str, Any]) -> str:
     return f"{100 * split['weight']:.4g} % {how} to version {split['candidate']}"
 
 
-def _canary_batch(data: Mapping[str, Any]) -> _Story:
-    if data["worse"] is None:
-        return "Canary not compared", [data["reason"]]
-    arms = [
-        f"{name} {data[arm]['value']:.4f} on {data[arm]['rows']} rows"
-        for name, arm in (("candidate", "candidate"), ("champion", "baseline"))
-    ]
-    low, high = data["interval"] or (None, None)
-    mean = "" if low is None else f"on the whole between {low:+.4g} and {high:+.4g}"
-    said = f"worse by {data['worse']:+.4g} in {_span(data['window'])}"
-    return "Canary compared", [", ".join(arms), said, mean]
-
-
 def _canary_held(data: Mapping[str, Any]) -> _Story:
     return "Canary held", [data["reason"]]
 
@@ -309,7 +329,6 @@ _TELLERS: Mapping[str, Callable[[Mapping[str, Any]], _Story]] = {
     "canary.began": _canary_began,
     "canary.step": _canary_step,
     "canary.applied": _canary_applied,
-    "canary.batch": _canary_batch,
     "canary.held": _canary_held,
     "canary.conflict": _canary_conflict,
     "canary.passed": _canary_passed,

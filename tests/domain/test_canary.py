@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from autoretrain.domain.canary_spec import CanarySpec
 from autoretrain.domain.canary_state import Canary
 from autoretrain.domain.canary_words import canary_text
+from autoretrain.domain.explain import timeline
 from autoretrain.domain.fold import fold
 from autoretrain.domain.jobs import JobStatus, RetrainingJob
 from autoretrain.domain.notices import notices_of
@@ -190,6 +191,15 @@ class TestTheSplit:
         story.sees(story.traffic(), later)
         back = canary(story)
         assert (back.since, back.rows, back.conflict, back.read_until) == (later, (0, 0), None, None)
+
+    def test_changed_under_our_salt_is_somebody_elses_all_the_same(self) -> None:
+        story = applied()
+        theirs = replace(canary(story).split, weight=0.9)
+        story.asked(lambda state: ask_cancel(state, story.job_id, "ann", "stop"))
+        story.sees(NothingSeen())
+        assert story.sees(TrafficSeen(theirs)).act is None
+        assert job_of(story).status is JobStatus.CANCELLED
+        assert str(theirs) in job_of(story).outcome
 
     def test_that_stays_foreign_is_the_end_at_the_deadline_and_is_left(self) -> None:
         story = applied(deadline_minutes=60)
@@ -564,6 +574,21 @@ class TestInWords:
         )
         story.sees(story.traffic(FOREIGN), NOW + 31 * MINUTE)
         assert f"halted: in force is {FOREIGN}" in canary_text(canary(story))
+
+    def test_its_batches_are_told_together(self) -> None:
+        story = applied()
+        goes_on(story, 30, (0.9, 0.95))
+        goes_on(story, 50, (None, 0.95))
+        moments = [moment for moment in timeline(story.entries, story.job_id) if "compared" in moment.title]
+        [moment] = moments
+        assert moment.title == "Canary compared over 2 of 3 batches"
+        assert moment.details == (
+            "2026-03-04 12:05 UTC to 2026-03-04 12:35 UTC",
+            "candidate 0.9000 on 200 rows",
+            "champion 0.9500 on 1800 rows",
+            "worse by +0.05 in the mean of the batches",
+            "the candidate's accuracy_new is unknown: no samples",
+        )
 
     def test_people_hear_of_steps_and_ends(self) -> None:
         story = applied()

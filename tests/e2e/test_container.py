@@ -53,6 +53,7 @@ DEFAULTS = {
     "scorer": scorer_sklearn.SklearnScorer,
     "notifier": notifier_log.LogNotifier,
     "telemetry": telemetry_prometheus.PrometheusTelemetry,
+    "router": type(None),  # nobody shares requests unless a canary is wanted
 }
 CHOICES: dict[str, dict[str, type[Any]]] = {
     "metrics": {

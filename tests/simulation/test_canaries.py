@@ -12,7 +12,9 @@ from hypothesis import seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
+from autoretrain.domain.requests import ask_reject
 from autoretrain.entrypoints.testing.faults import Fault
+from autoretrain.entrypoints.testing.simulated_process import Process
 from autoretrain.entrypoints.testing.simulated_world import World, histories_of, small_fleet, trying
 from autoretrain.entrypoints.testing.simulation import (
     CONTROLLERS,
@@ -98,6 +100,31 @@ class CanaryMachine(RetrainingMachine):
             job, left = history.state.open_job, self.world.router.splits.get(history.spec.name)
             assert left is None or (job and job.canary), f"{left} was left in force"
             assert job is None or job.canary is None or job.canary.conflict is None
+
+
+def test_a_split_that_a_late_call_puts_in_force_after_its_job_is_taken_back() -> None:
+    world = World({name: trying(spec) for name, spec in small_fleet().items()})
+    process = Process(world, world.ports(), "main")
+    world.serve("fraud", 0.62)
+    process.run(lambda controller: controller.enrol(["fraud"], world.now))
+    process.tick()
+    world.now += timedelta(hours=25)
+    world.add_rows("fraud")
+    world.metrics.set("fraud", "accuracy", 0.8)
+    process.tick()
+    late = world.router.splits["fraud"]
+    job_id = late.salt
+    process.run(lambda c: c.request("fraud", lambda s: ask_reject(s, job_id, "ann", "complaints"), world.now))
+    process.tick()
+    assert world.router.splits == {}
+    world.metrics.set("fraud", "accuracy", 0.97)
+    world.router.splits["fraud"] = late
+    world.now += timedelta(hours=2)
+    process.tick()
+    assert world.router.splits == {}
+    kinds = [step.entry.kind for step in histories_of(world.ports(), world.fleet)[1].steps]
+    assert [kind for kind in kinds if kind.startswith("split.")] == ["split.stray", "split.cleared"]
+    assert any(notice.event == "canary_stray" for notice in world.notifier.sent)
 
 
 def test_the_rules_hold_where_candidates_are_tried() -> None:
