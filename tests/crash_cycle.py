@@ -93,6 +93,7 @@ _READS = {
     "compute": {"observe", "log_tail"},
     "registry": {"champions", "fetch"},
     "scorer": {"score"},
+    "router": {"in_force"},
     "telemetry": {"report"},
 }
 """Calls that change nothing. Every other call of a port is a record or an act, and so is one that is new."""
