@@ -43,6 +43,7 @@ from autoretrain.domain.sealing import load
 from autoretrain.domain.state import ModelState
 from autoretrain.ports.errors import Refused
 from autoretrain.ports.traffic import Split
+from autoretrain.ports.values import TimeWindow
 
 MINUTE = timedelta(minutes=1)
 PLAN: dict[str, Any] = {
@@ -626,3 +627,22 @@ class TestTheSettings:
         story.spec = spec_of(canary=canary_of(steps=PLAN["steps"][:1]))
         goes_on(story, 40)
         assert isinstance(goes_on(story, 40).act, ApplySplit)  # the second step is still to come
+
+
+@pytest.mark.slow
+def test_looking_after_every_batch_aborts_no_more_than_alpha_of_those_that_do_no_harm() -> None:
+    noise, aborted, canaries = random.Random(7), 0, 300
+    steps = [{"weight": weight, "minutes": 100, "samples": 1} for weight in (0.1, 0.3, 0.5)]
+    for _ in range(canaries):
+        story = applied(steps=steps, tolerance=0.0, deadline_minutes=100_000)
+        while canary(story).ending is None and len(story.entries) < 60:
+            since = canary(story).since or NOW
+            due = (canary(story).next_batch or TimeWindow(since, since)).end + 5 * MINUTE
+            at = max(due, since)
+            arms = [(0.9 + noise.gauss(0, 0.02), 0.9 + noise.gauss(0, 0.02))]
+            story.sees(story.traffic(at=at, arms=arms if canary(story).due_batches(at) else ()), at)
+            if canary(story).passed:
+                break
+        aborted += canary(story).ending is not None
+    assert aborted <= 0.05 * canaries + 3 * (0.05 * 0.95 * canaries) ** 0.5
+    print(f"{aborted} of {canaries} aborted")
