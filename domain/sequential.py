@@ -99,6 +99,14 @@ class HarmTest:
         return Reading(harm, _exp(worse), _exp(better), _interval(seen, 2 * self.alpha))
 
 
+def fewest_samples(alpha: float) -> int:
+    """How many samples there must be before any can show harm at ``alpha``: as many that are all the same."""
+    count = 1
+    while _log_e(Moments(count, 1.0), 0.0, +1) < -math.log(alpha):
+        count += 1
+    return count
+
+
 def _log_e(seen: Moments, null: float, side: int) -> float:
     """Logarithm of the e-value that the mean is above (``side`` +1) or below (-1) ``null``."""
     n, off = seen.count, side * (seen.mean - null)

@@ -111,7 +111,8 @@ def skewed(random: np.random.Generator, lives: int) -> Floats:
     """Means of 40 exponential rows, with the long tail on the side of harm or the other."""
     side = random.choice([-1, 1], (lives, 1))
     means: Floats = random.exponential(1, (lives, 40, 40)).mean(2)
-    return np.multiply(side, means - 1)
+    harm: Floats = side * (means - 1)
+    return harm
 
 
 def bounded(random: np.random.Generator, lives: int) -> Floats:
