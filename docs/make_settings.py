@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from autoretrain.domain.canary_spec import CanarySpec, CanaryStepSpec
 from autoretrain.domain.config import TriggerConfig
 from autoretrain.domain.guardrail_spec import GuardrailSpec
 from autoretrain.domain.limits import Limit
@@ -62,6 +63,8 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         PromotionSpec,
         WatchSpec,
         GuardrailSpec,
+        CanarySpec,
+        CanaryStepSpec,
         LedgerSettings,
         StorageSettings,
         AdapterSettings,

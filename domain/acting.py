@@ -10,18 +10,19 @@ from typing import Any
 
 from ..ports.compute import RunRequest
 from ..ports.data import Snapshot
-from ..ports.errors import ChampionMoved
+from ..ports.errors import ChampionMoved, SplitMoved
 from ..ports.registry import ModelVersion
 from ..ports.tracking import TrainingContext
+from ..ports.traffic import Split
 from ..ports.values import Pending
 from .asking import Question
 from .jobs import RetrainingJob
 from .log_context import about
-from .plan import Act, CancelRun, SetChampion, SubmitTraining, Trouble
+from .plan import Act, ApplySplit, CancelRun, ClearSplit, SetChampion, SubmitTraining, Trouble
 from .sealing import canonical
 from .spec import ModelSpec
 from .state import ModelState
-from .world import Ports
+from .world import Ports, router_of
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Acts:
         self._put = put
         self._going: dict[str, tuple[int, Question]] = {}  # with the head of the stream it belongs to
         self._trouble: dict[str, tuple[int, Trouble]] = {}
+        self._done: dict[str, int] = {}  # the head of the stream that the last act belonged to
 
     def begin(self, state: ModelState, act: Act) -> None:
         """Take an act on; it is put with the next ``wait``."""
@@ -58,6 +60,10 @@ class Acts:
                 part, do = "compute", partial(self._ports.compute.cancel, run)
             case SetChampion(version, expected):
                 part, do = "registry", partial(self._set_champion, version, expected)
+            case ApplySplit(split, before):
+                part, do = "traffic", partial(self._apply, split, before)
+            case ClearSplit(split):
+                part, do = "traffic", partial(self._clear, split)
         key = ("act", state.model, state.head.seq)
 
         def ask(keys: tuple[Hashable, ...]) -> Mapping[Hashable, object]:
@@ -76,6 +82,8 @@ class Acts:
                 del self._going[model]
                 if isinstance(answers[key], Trouble):
                     self._trouble[model] = (head, replace(answers[key], acting=True))
+                elif answers[key] is not False:
+                    self._done[model] = head
 
     def meet(self, state: ModelState, trouble: Trouble) -> None:
         """Keep trouble that stands in the way of what a state calls for."""
@@ -92,6 +100,16 @@ class Acts:
         if state.model in self._going:
             return Pending("an act goes on")
         return trouble if seq == state.head.seq else None
+
+    def did(self, state: ModelState) -> bool:
+        """Whether this process did what the state called for: what is seen may be half of it otherwise."""
+        return self._done.get(state.model) == state.head.seq
+
+    def _apply(self, split: Split, expected: Split | None) -> bool:
+        return _unless_moved(lambda: router_of(self._ports).apply(split, expected))
+
+    def _clear(self, split: Split) -> bool:
+        return _unless_moved(lambda: router_of(self._ports).clear(split.model, split))
 
     def _set_champion(self, version: ModelVersion, expected: str | None) -> None:
         try:
@@ -114,6 +132,16 @@ class Acts:
             labels={"model": job.model_name, "job": job.job_id, "attempt": str(job.attempt)},
         )
         self._ports.compute.submit(run)
+
+
+def _unless_moved(change: Callable[[], None]) -> bool:
+    """Whether the traffic was changed; where somebody else did, the next look sees it, and decides."""
+    try:
+        change()
+    except SplitMoved as moved:
+        _log.warning("%s", moved)
+        return False
+    return True
 
 
 def training_environment(job: RetrainingJob, data: Snapshot) -> dict[str, str]:

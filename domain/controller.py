@@ -43,6 +43,7 @@ from .plan import (
     Phase,
     Plan,
     Seen,
+    TrafficSeen,
     Trouble,
     phase_of,
 )
@@ -345,8 +346,14 @@ class Controller:
     ) -> dict[str, Seen | Pending]:
         """What each state needs; an act that goes on, or trouble that one met, is seen first."""
         met = {state.model: seen for state in states if (seen := self._acts.seen(state)) is not None}
-        others = [state for state in states if state.model not in met]
-        return {**met, **self._world.look(others, now, watch, triggers)}
+        rest = [state for state in states if state.model not in met]
+        looked = self._world.look(rest, now, watch, triggers)
+        sure = {
+            state.model: replace(found, sure=self._acts.did(state))
+            for state in rest
+            if isinstance(found := looked[state.model], TrafficSeen)
+        }
+        return {**met, **looked, **sure}
 
     def _step_if_ours(self, state: ModelState, seen: Seen | Pending, epoch: int, now: datetime) -> bool:
         """Make a step of one model; what is another's now, or was done already, is left alone."""

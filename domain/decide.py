@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import cast
 
+from .canary import decide_canary, decide_clearing, decide_stopped, decide_traffic_trouble, is_stopped
 from .idle import decide_blind, decide_idle
 from .jobs import RetrainingJob
 from .lifecycle import (
@@ -22,12 +23,12 @@ from .plan import (
     ChampionSeen,
     DataSeen,
     IdleSeen,
-    NothingSeen,
     Phase,
     Plan,
     RunSeen,
     ScoresSeen,
     Seen,
+    TrafficSeen,
     Trouble,
     WatchSeen,
     phase_of,
@@ -38,6 +39,9 @@ from .state import ModelState
 from .superseding import decide_pending
 from .triggers import Rule
 from .watching import decide_watch, next_watch
+
+TRAFFIC = frozenset({Phase.CANARY, Phase.CLEARING})
+"""Phases in which a router is looked at."""
 
 
 def decide(spec: ModelSpec, rule: Rule, state: ModelState, seen: Seen, now: datetime) -> Plan:
@@ -79,6 +83,8 @@ def _decide_job(
 ) -> Plan:
     if is_cancelled_at_rest(state):
         return decide_cancelled(job)
+    if phase_of(state) in TRAFFIC:
+        return _decide_traffic(spec, state, seen, now)
     match seen:
         case Trouble():
             return decide_trouble(state, job, seen, now)
@@ -92,8 +98,7 @@ def _decide_job(
             return decide_deployment(spec, state, job, seen)
         case ChampionSeen():
             return decide_moved(spec, state, seen)
-        case NothingSeen() | IdleSeen() | WatchSeen():
-            return _decide_waiting(spec, rule, state, job, seen, now)
+    return _decide_waiting(spec, rule, state, job, seen, now)
 
 
 def _decide_waiting(
@@ -102,6 +107,19 @@ def _decide_waiting(
     if isinstance(seen, IdleSeen):
         return decide_pending(spec, rule, state, job, seen, now)
     return decide_approval(spec, state, job, now)
+
+
+def _decide_traffic(spec: ModelSpec, state: ModelState, seen: Seen, now: datetime) -> Plan:
+    match seen:
+        case Trouble():
+            return decide_traffic_trouble(state, seen, now)
+        case ChampionSeen():
+            return decide_moved(spec, state, seen)
+        case TrafficSeen() if phase_of(state) is Phase.CLEARING:
+            return decide_clearing(state, seen)
+        case TrafficSeen():
+            return decide_canary(spec, state, seen, now)
+    return decide_stopped(state, is_stopped(state))
 
 
 def is_cancelled_at_rest(state: ModelState) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -41,8 +41,14 @@ def timeline(entries: Iterable[Entry], job_id: str) -> tuple[Moment, ...]:
     """
     moments: list[Moment] = []
     version, before = None, None
+    batches: list[tuple[Entry, Mapping[str, Any]]] = []
     for entry in entries:
         data = load(entry.data)
+        if entry.kind == "canary.batch" and data["job_id"] == job_id:
+            batches.append((entry, data))
+            continue
+        moments += _compared(batches)
+        batches = []
         if data.get("job_id") == job_id:
             if entry.kind == "job.opened" and before is not None:
                 moments += _told(*before)
@@ -52,7 +58,7 @@ def timeline(entries: Iterable[Entry], job_id: str) -> tuple[Moment, ...]:
             moments += _told(entry, data)
             version = None
         before = (entry, data) if entry.kind == "look.changed" else None
-    return tuple(_said_once(moments))
+    return tuple(_said_once((*moments, *_compared(batches))))
 
 
 def _said_once(moments: Iterable[Moment]) -> Iterator[Moment]:
@@ -63,6 +69,33 @@ def _said_once(moments: Iterable[Moment]) -> Iterator[Moment]:
         yield replace(moment, details=tuple(detail for detail in kept if detail != reason or not reason))
         if moment.title.startswith(_DECISION):
             reason = moment.details[0]
+
+
+def _compared(batches: Sequence[tuple[Entry, Mapping[str, Any]]]) -> Iterator[Moment]:
+    """Batches of a canary between two steps, told together: there may be hundreds."""
+    if not batches:
+        return
+    (_, first), (entry, last) = batches[0], batches[-1]
+    known = [data for _, data in batches if data["worse"] is not None]
+    span = {"start": first["window"]["start"], "end": last["window"]["end"]}
+    title = f"Canary compared over {len(known)} of {len(batches)} batches" if known else "Canary not compared"
+    details = [_span(span), *(_arms(known) if known else ())]
+    if len(known) < len(batches):
+        details.append(next(data["reason"] for _, data in reversed(batches) if data["worse"] is None))
+    yield Moment(datetime.fromisoformat(entry.at), title, tuple(details), entry.actor)
+
+
+def _arms(batches: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Both arms over all these batches, and the difference as far as it is known since the canary began."""
+    for name, arm in (("candidate", "candidate"), ("champion", "baseline")):
+        rows = sum(data[arm]["rows"] for data in batches)
+        mean = sum(data[arm]["value"] * data[arm]["rows"] for data in batches) / rows
+        yield f"{name} {mean:.4f} on {rows} rows"
+    mean = sum(data["worse"] for data in batches) / len(batches)
+    yield f"worse by {mean:+.4g} in the mean of the batches"
+    if batches[-1]["interval"]:
+        low, high = batches[-1]["interval"]
+        yield f"since the canary began between {low:+.4g} and {high:+.4g}"
 
 
 def _told(entry: Entry, data: Mapping[str, Any]) -> Iterator[Moment]:
@@ -243,6 +276,52 @@ def _promoted(data: Mapping[str, Any]) -> _Story:
     return f"Version {data['version']['version']} serves", _account(data, data["before"])
 
 
+def _canary_began(data: Mapping[str, Any]) -> _Story:
+    plan = data["plan"]
+    steps = [
+        f"{100 * step['weight']:.4g} %{' in the shadow' if step['shadow'] else ''} for {step['minutes']:g} "
+        f"minutes and {step['samples']} rows an arm"
+        for step in plan["steps"]
+    ]
+    compares = f"{plan['candidate']} against {plan['baseline']}, up to {plan['tolerance']:g} worse is no harm"
+    return f"Canary begun, {len(steps)} steps", [*steps, compares]
+
+
+def _canary_step(data: Mapping[str, Any]) -> _Story:
+    return f"Canary step {data['number'] + 1} begun", [_shared(data["split"])]
+
+
+def _canary_applied(data: Mapping[str, Any]) -> _Story:
+    return f"Canary step {data['number'] + 1} of {data['steps']} is in force", [_shared(data["split"])]
+
+
+def _shared(split: Mapping[str, Any]) -> str:
+    how = "copied" if split["shadow"] else "sent"
+    return f"{100 * split['weight']:.4g} % {how} to version {split['candidate']}"
+
+
+def _canary_held(data: Mapping[str, Any]) -> _Story:
+    return "Canary held", [data["reason"]]
+
+
+def _canary_conflict(data: Mapping[str, Any]) -> _Story:
+    return "Somebody changed the traffic", [f"in force is {data['found']}, not {data['expected']}"]
+
+
+def _canary_passed(data: Mapping[str, Any]) -> _Story:
+    return "Canary passed", [data["reason"]]
+
+
+def _canary_ended(data: Mapping[str, Any]) -> _Story:
+    withdrawn = "the version is withdrawn" if data["withdraws"] else ""
+    return "Canary aborted" if data["aborted"] else "Canary over", [data["reason"], withdrawn]
+
+
+def _canary_cleared(data: Mapping[str, Any]) -> _Story:
+    left = f"left as it is: {data['left']}" if data["left"] else ""
+    return "Traffic is with the champion" if not left else "Traffic is as somebody else set it", [left]
+
+
 def _stalled(data: Mapping[str, Any]) -> _Story:
     return "Waits for the world" if data["reason"] else "Goes on", [data["reason"]]
 
@@ -309,6 +388,14 @@ _TELLERS: Mapping[str, Callable[[Mapping[str, Any]], _Story]] = {
     "job.decided": _decided,
     "promotion.intended": _promoting,
     "promotion.done": _promoted,
+    "canary.began": _canary_began,
+    "canary.step": _canary_step,
+    "canary.applied": _canary_applied,
+    "canary.held": _canary_held,
+    "canary.conflict": _canary_conflict,
+    "canary.passed": _canary_passed,
+    "canary.ended": _canary_ended,
+    "canary.cleared": _canary_cleared,
     "job.stalled": _stalled,
     "job.closed": _closed,
     "rollback.done": _rolled_back,

@@ -23,6 +23,17 @@ Entries hold facts, never instructions. Kinds, with what their data says:
     promotion.done        the alias points at the candidate
     job.stalled           a part of the world is away and the job waits; without a reason, that it is back
     job.closed            the end of a job
+    canary.began          a candidate is about to get its first share of the traffic: the whole plan
+    canary.step           it is about to get its next share
+    canary.applied        that share is in force, from now on
+    canary.batch          what both arms got over one window, or why they cannot be compared
+    canary.held           a step does not end though its least time is over
+    canary.conflict       somebody else changed how the traffic is shared
+    canary.passed         all steps were gone through
+    canary.ended          its split is about to be taken back: how the job ends then, and why
+    canary.cleared        it is taken back, or what somebody else left in its place
+    split.stray           a split of a job that has ended is in force, and about to be taken back
+    split.cleared         it is
     rollback.intended     the alias is about to be moved back
     rollback.stalled      the registry is away and the rollback waits
     rollback.skipped      the version to go back to cannot serve any more; the next one before it is taken
@@ -43,11 +54,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from ..ports.errors import Permanent
 from ..ports.ledger import ENTRY_VERSION, Entry
+from ..ports.traffic import Split
+from . import canary_state
+from .canary_state import Canary
 from .codec import decision_of, snapshot_of, terms_of, time_of, validation_of, version_of, window_of
 from .jobs import Approval, JobStatus, RetrainingJob, together
 from .promotion import APPROVAL, Decision, Outcome, improvement, is_tested
@@ -212,6 +227,9 @@ def _approved(state: ModelState, line: _Line) -> ModelState:
 
 
 def _rejected(state: ModelState, line: _Line) -> ModelState:
+    canary = state.jobs[line.data["job_id"]].canary
+    if canary is not None:
+        return _with_job(state, line, canary=canary_state.stopped(canary, line.actor, line.data))
     return _with_job(state, line, approval=Approval(False, line.actor, line.data["reason"]))
 
 
@@ -325,6 +343,8 @@ def _decided(state: ModelState, line: _Line) -> ModelState:
 
 
 def _promoting(state: ModelState, line: _Line) -> ModelState:
+    if state.jobs[line.data["job_id"]].canary is not None:  # it is deploying since its canary began
+        return _with_job(state, line, stalled="")
     return _moved(state, line, JobStatus.DEPLOYING)
 
 
@@ -333,6 +353,39 @@ def _promoted(state: ModelState, line: _Line) -> ModelState:
     assert job.candidate is not None  # noqa: S101  (deploying is reached through candidate.found only)
     state = _with_job(state, line, deployed=True, deployed_at=line.at)
     return _serving(state, Champion(job.candidate, line.at, job.job_id))
+
+
+_OfCanary = Callable[[Canary, datetime, Mapping[str, Any]], Canary]
+
+
+def _canary_began(state: ModelState, line: _Line) -> ModelState:
+    return _moved(state, line, JobStatus.DEPLOYING, canary=canary_state.begun(line.at, line.data))
+
+
+def _canary(state: ModelState, line: _Line, after: _OfCanary) -> ModelState:
+    canary = state.jobs[line.data["job_id"]].canary
+    assert canary is not None  # noqa: S101  (canary.began comes first)
+    return _with_job(state, line, canary=after(canary, line.at, line.data), stalled="")
+
+
+def _canary_ended(state: ModelState, line: _Line) -> ModelState:
+    state = _canary(state, line, canary_state.ended)
+    candidate = state.jobs[line.data["job_id"]].candidate
+    if candidate is None or not line.data["withdraws"]:
+        return state
+    return replace(state, quarantined={**state.quarantined, candidate.digest: candidate.version})
+
+
+def _canary_cleared(state: ModelState, line: _Line) -> ModelState:
+    return _with_job(state, line, stalled="")
+
+
+def _stray(state: ModelState, line: _Line) -> ModelState:
+    return replace(state, stray=Split(**line.data["split"]))
+
+
+def _stray_cleared(state: ModelState, line: _Line) -> ModelState:
+    return replace(state, stray=None)
 
 
 def _stalled(state: ModelState, line: _Line) -> ModelState:
@@ -447,6 +500,17 @@ _STEPS: Mapping[str, Callable[[ModelState, _Line], ModelState]] = {
     "job.decided": _decided,
     "promotion.intended": _promoting,
     "promotion.done": _promoted,
+    "canary.began": _canary_began,
+    "canary.step": partial(_canary, after=canary_state.stepped),
+    "canary.applied": partial(_canary, after=canary_state.applied),
+    "canary.batch": partial(_canary, after=canary_state.compared),
+    "canary.held": partial(_canary, after=canary_state.held),
+    "canary.conflict": partial(_canary, after=canary_state.moved),
+    "canary.passed": partial(_canary, after=canary_state.passed),
+    "canary.ended": _canary_ended,
+    "canary.cleared": _canary_cleared,
+    "split.stray": _stray,
+    "split.cleared": _stray_cleared,
     "job.stalled": _stalled,
     "job.closed": _closed,
     "rollback.intended": _rolling_back,

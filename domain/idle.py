@@ -20,6 +20,7 @@ from .sealing import Draft
 from .slots import ScheduleRule
 from .spec import ModelSpec
 from .state import Champion, ModelState
+from .strays import settle_stray
 from .suppression import Held, cooldown_end, held_back, signal_answer
 from .trigger_types import TriggerType
 from .triggers import ManualRule, Observations, Rule, Situation, is_pending
@@ -69,6 +70,9 @@ def decide_idle(spec: ModelSpec, rule: Rule, state: ModelState, seen: IdleSeen, 
     settled = settle_champion(spec, state, seen.champion)
     if settled:
         return Plan(settled)  # look again with the champion known
+    stray = settle_stray(state, seen.split)
+    if stray is not None:
+        return stray
     situation = situation_of(state, seen.champion, now)
     if state.start is not None:
         return Plan((_open_requested(spec, state, situation),))

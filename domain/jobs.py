@@ -12,6 +12,7 @@ from ..ports.data import Snapshot
 from ..ports.errors import Permanent
 from ..ports.registry import ModelVersion
 from ..ports.values import TimeWindow
+from .canary_state import Canary
 from .promotion import Decision
 from .trigger_types import TriggerType
 from .validation import ValidationResult
@@ -141,6 +142,7 @@ class RetrainingJob:
         cancelled_by: Who asked to cancel it; ``None`` when nobody did.
         cancel_reason: Why, in their words.
         stalled: What it waits for when a part of the world is away; empty otherwise.
+        canary: The trial of its candidate on a share of the traffic; ``None`` when there was none.
     """
 
     job_id: str
@@ -185,6 +187,7 @@ class RetrainingJob:
     cancelled_by: str | None = None
     cancel_reason: str = ""
     stalled: str = ""
+    canary: Canary | None = None
 
     @property
     def is_open(self) -> bool:

@@ -184,7 +184,7 @@ def _withdrawn(state: ModelState, job: RetrainingJob) -> str:
     """Whether the candidate would bring back what was rolled back."""
     if job.candidate is not None and job.candidate.digest in state.quarantined:
         label = state.quarantined[job.candidate.digest]
-        return f"it is the same model as version {label}, which was rolled back"
+        return f"it is the same model as version {label}, which was rolled back or withdrawn"
     if state.withdrawn_at is not None and job.holdout_window.end <= state.withdrawn_at:
         return f"its data ends before the rollback of {state.withdrawn_at:%Y-%m-%d %H:%M} UTC"
     return ""

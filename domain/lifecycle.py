@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..ports.compute import RunState
-from ..ports.registry import ModelVersion
 from ..ports.scorer import DIRECTIONS
 from ..ports.values import Pending
+from .canary_steps import ending, first_step
 from .checks import Evidence, Guardrail, guardrails_of
 from .floor_alarm import floor_alarm, measured_on_holdout
 from .idle import champion_label, conflict_with, settle_champion
@@ -45,7 +45,7 @@ def decide_trouble(state: ModelState, job: RetrainingJob, trouble: Trouble, now:
         note = () if job.stalled == trouble.reason else (_about(job, "job.stalled", reason=trouble.reason),)
         return Plan(note, look_at=now + wait)
     if job.status is JobStatus.DEPLOYING:
-        return Plan((_closed(job, JobStatus.FAILED, f"deployment failed: {trouble.reason}"),))
+        return Plan((_end(job, JobStatus.FAILED, f"deployment failed: {trouble.reason}"),))
     return Plan((_closed(job, JobStatus.FAILED, trouble.reason),))
 
 
@@ -138,7 +138,7 @@ def decide_validation(
             approvals=spec.promotion.approvals,
         )
         return Plan((validated, *alarm, awaited), look_at=_meanwhile(spec, now, until))
-    return _carry_out(spec, state, job, candidate, decision, (validated, *alarm))
+    return _carry_out(spec, state, job, decision, (validated, *alarm))
 
 
 def _guardrails(spec: ModelSpec, job: RetrainingJob, seen: ScoresSeen) -> Mapping[str, Guardrail]:
@@ -155,7 +155,7 @@ def decide_approval(spec: ModelSpec, state: ModelState, job: RetrainingJob, now:
     assert job.awaiting_until is not None  # noqa: S101  (so does this)
     if job.approval is not None:
         decision = judge_approval(spec, state, job, result, job.approval)
-        return _carry_out(spec, state, job, candidate, decision, ())
+        return _carry_out(spec, state, job, decision, ())
     if state.start is not None:
         return Plan((superseded(job, state.start.job_id, f"{state.start.actor} asked for it"),))
     if now < job.awaiting_until:
@@ -187,12 +187,12 @@ def decide_deployment(spec: ModelSpec, state: ModelState, job: RetrainingJob, se
         account = _account(job, job.decision, expected, job.decision_policy)
         done = _about(job, "promotion.done", key=f"promoted:{job.job_id}", version=candidate, **account)
         text = job.decision.reason if job.decision else ""
-        closed = _closed(job, JobStatus.COMPLETED, text)
+        closed = _end(job, JobStatus.COMPLETED, text)
         return Plan((done, closed, *watch_begun(spec, state, job)))
     if found == expected:
         return Plan((), SetChampion(candidate, expected))
     text = f"deployment failed: somebody moved the champion from version {expected} to {found}"
-    return Plan((*conflict_with(state, found), _closed(job, JobStatus.FAILED, text)))
+    return Plan((*conflict_with(state, found), _end(job, JobStatus.FAILED, text)))
 
 
 def decide_moved(spec: ModelSpec, state: ModelState, seen: ChampionSeen) -> Plan:
@@ -204,7 +204,6 @@ def _carry_out(
     spec: ModelSpec,
     state: ModelState,
     job: RetrainingJob,
-    candidate: ModelVersion,
     decision: Decision,
     before: tuple[Draft, ...],
 ) -> Plan:
@@ -218,11 +217,30 @@ def _carry_out(
     decided = _about(job, "job.decided", key=f"decision:{job.job_id}", **data)
     if decision.outcome is not Outcome.PROMOTE:
         return Plan((*before, decided, _closed(job, JobStatus.COMPLETED, decision.reason)))
-    expected = champion_label(state.champion)
-    account = _account(job, decision, expected, spec.digest)
+    serving = champion_label(state.champion)
+    if spec.canary.steps and serving is not None:  # a first model has nobody to be compared with
+        return first_step(job, spec.canary.plan, serving, (*before, decided))
+    return promotion_of(state, job, decision, spec.digest, (*before, decided))
+
+
+def promotion_of(
+    state: ModelState, job: RetrainingJob, decision: Decision, policy: str, before: tuple[Draft, ...]
+) -> Plan:
+    """Intend to move the alias to a job's candidate.
+
+    Args:
+        state: What the ledger knows.
+        job: The job.
+        decision: Why.
+        policy: SHA-256 of the settings under which that was decided.
+        before: What is recorded with it, and earlier.
+    """
+    candidate, expected = job.candidate, champion_label(state.champion)
+    assert candidate is not None  # noqa: S101  (nothing else is promoted)
+    account = _account(job, decision, expected, policy)
     key = f"promotion:{job.job_id}"
     intent = _about(job, "promotion.intended", key=key, version=candidate, expected=expected, **account)
-    return Plan((*before, decided, intent), SetChampion(candidate, expected))
+    return Plan((*before, intent), SetChampion(candidate, expected))
 
 
 def _meanwhile(spec: ModelSpec, now: datetime, until: datetime) -> datetime:
@@ -274,6 +292,11 @@ def _ended(job: RetrainingJob, seen: RunSeen) -> Draft:
         cost=status.cost,
         log_tail=seen.log_tail,
     )
+
+
+def _end(job: RetrainingJob, status: JobStatus, reason: str) -> Draft:
+    """Close a job whose promotion was intended; after a canary its split is cleared first."""
+    return _closed(job, status, reason) if job.canary is None else ending(job, status, reason)
 
 
 def _closed(job: RetrainingJob, status: JobStatus, reason: str) -> Draft:

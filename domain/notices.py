@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..ports.ledger import Entry
 from ..ports.notifier import Notice
+from .canary_state import STUCK
 from .jobs import JobStatus
 from .sealing import load
 from .state import ModelState
@@ -63,7 +64,7 @@ def _closed(state: ModelState, data: Mapping[str, Any]) -> _Told:
     job = state.jobs[data["job_id"]]
     if data["status"] == JobStatus.COMPLETED.value:
         return "completed", "info", f"Retraining of {state.model} completed", data["reason"]
-    if job.status is JobStatus.DEPLOYING:
+    if job.status is JobStatus.DEPLOYING and data["status"] == JobStatus.FAILED.value:
         return "deployment_failed", "critical", f"Deployment of {state.model} failed", data["reason"]
     severity: Severity = "warning" if data["status"] == JobStatus.FAILED.value else "info"
     return "completed", severity, f"Retraining of {state.model} {data['status']}", data["reason"]
@@ -149,6 +150,40 @@ def _watch_ended(state: ModelState, data: Mapping[str, Any]) -> _Told:
     return "watch_ended", severity, title, f"{data['reason']}{then}"
 
 
+def _step_begun(state: ModelState, data: Mapping[str, Any]) -> _Told:
+    split = data["split"]
+    share = f"{100 * split['weight']:.4g} %"
+    get = f"copies of {share} of the requests go" if split["shadow"] else f"{share} of the requests go"
+    body = f"step {data['number'] + 1} of {data['steps']}: {get} to version {split['candidate']}"
+    return "canary_step", "info", f"Canary of {state.model} goes on", body
+
+
+def _canary_held(state: ModelState, data: Mapping[str, Any]) -> _Told | None:
+    if data["why"] == "samples":  # which only takes its time
+        return None
+    if data["why"] == STUCK:
+        return "canary_stuck", "critical", f"The traffic of {state.model} is not taken back", data["reason"]
+    return "canary_held", "warning", f"Canary of {state.model} is held", data["reason"]
+
+
+def _canary_conflict(state: ModelState, data: Mapping[str, Any]) -> _Told:
+    body = f"in force is {data['found']}, the ledger says {data['expected']}; the canary is halted"
+    return "canary_conflict", "critical", f"Somebody changed the traffic of {state.model}", body
+
+
+def _canary_ended(state: ModelState, data: Mapping[str, Any]) -> _Told | None:
+    if not data["aborted"]:
+        return None
+    body = data["reason"] + ("; the version is withdrawn" if data["withdraws"] else "")
+    return "canary_aborted", "warning", f"Canary of {state.model} aborted", body
+
+
+def _stray(state: ModelState, data: Mapping[str, Any]) -> _Told:
+    share = f"{100 * data['split']['weight']:.4g} %"
+    body = f"a late call put {share} in force after its job had ended; it is taken back"
+    return "canary_stray", "warning", f"A split of {state.model} was in force without a canary", body
+
+
 _TELLERS: Mapping[str, Callable[[ModelState, Mapping[str, Any]], _Told | None]] = {
     "job.opened": _opened,
     "run.intended": _underpowered,
@@ -161,6 +196,11 @@ _TELLERS: Mapping[str, Callable[[ModelState, Mapping[str, Any]], _Told | None]] 
     "champion.conflict": _conflict,
     "champion.below_floor": _below_floor,
     "champion.above_floor": _above_floor,
+    "canary.applied": _step_begun,
+    "canary.held": _canary_held,
+    "canary.conflict": _canary_conflict,
+    "canary.ended": _canary_ended,
+    "split.stray": _stray,
     "unknown.lasting": _unknown,
     "watch.missed": _watch_missed,
     "watch.ended": _watch_ended,

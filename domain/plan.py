@@ -10,10 +10,13 @@ from enum import Enum
 from ..ports.compute import RunStatus
 from ..ports.data import Snapshot
 from ..ports.inspector import Inspection
+from ..ports.metrics import MetricWindow
 from ..ports.predictor import Effort
 from ..ports.registry import ModelVersion
 from ..ports.scorer import Scores
+from ..ports.traffic import Split
 from ..ports.values import Pending
+from .canary_state import Canary
 from .sealing import Draft
 from .state import ModelState
 from .triggers import Observations
@@ -33,6 +36,8 @@ class Phase(Enum):
     TRAINING = "training"
     VALIDATION = "validation"
     APPROVAL = "approval"
+    CANARY = "canary"
+    CLEARING = "clearing"
     DEPLOYMENT = "deployment"
     ROLLBACK = "rollback"
 
@@ -41,12 +46,12 @@ def phase_of(state: ModelState) -> Phase:
     """The phase a model is in.
 
     A promotion that was intended is settled before anything else, so that a rollback always knows which
-    version serves.
+    version serves; so is a canary, so that it knows who gets the traffic.
     """
     job = state.open_job
     status = job.status.value if job else ""
-    if status == "deploying":
-        return Phase.DEPLOYMENT
+    if job and status == "deploying":
+        return _deploying(job.canary)
     if state.rollback is not None:
         return Phase.ROLLBACK
     if job is None:
@@ -54,6 +59,15 @@ def phase_of(state: ModelState) -> Phase:
     if status == "validation" and job.awaiting_until is not None:
         return Phase.APPROVAL
     return {"pending": Phase.DATA, "running": Phase.TRAINING}.get(status, Phase.VALIDATION)
+
+
+def _deploying(canary: Canary | None) -> Phase:
+    """A candidate is tried first, if it is, then promoted, and at last its split is cleared."""
+    if canary is None:
+        return Phase.DEPLOYMENT
+    if canary.ending is not None:
+        return Phase.CLEARING
+    return Phase.DEPLOYMENT if canary.passed else Phase.CANARY
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +95,13 @@ class IdleSeen:
         champion: Who serves; ``None`` when nobody does.
         observations: What its rule asked for.
         exhausted: Which limit across models leaves no job for it; empty when none does.
+        split: The split in force where the model has canaries; ``None`` for none, and where nobody can say.
     """
 
     champion: ModelVersion | None
     observations: Observations = field(default_factory=dict)
     exhausted: str = ""
+    split: Split | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +146,30 @@ class ChampionSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class TrafficSeen:
+    """What a model's requests are under, and what both arms of a canary got.
+
+    Attributes:
+        split: What is in force; ``None`` when all go to the champion.
+        foreign: What somebody else put there that is no split, in words; empty when nobody did.
+        batches: Candidate's and champion's arm over each batch that is due, oldest first.
+        unread: Why the arms could not be read; empty when they were.
+        sure: Whether what the state calls for was done by this process, and not only seen.
+    """
+
+    split: Split | None
+    foreign: str = ""
+    batches: tuple[tuple[MetricWindow, MetricWindow], ...] = ()
+    unread: str = ""
+    sure: bool = False
+
+    @property
+    def text(self) -> str:
+        """What is in force, in words."""
+        return self.foreign or ("no split" if self.split is None else str(self.split))
+
+
+@dataclass(frozen=True, slots=True)
 class NothingSeen:
     """A phase in which only people and the clock matter."""
 
@@ -141,7 +181,17 @@ class WatchSeen:
     answers: Observations = field(default_factory=dict)
 
 
-Seen = IdleSeen | DataSeen | RunSeen | ScoresSeen | ChampionSeen | WatchSeen | NothingSeen | Trouble
+Seen = (
+    IdleSeen
+    | DataSeen
+    | RunSeen
+    | ScoresSeen
+    | ChampionSeen
+    | TrafficSeen
+    | WatchSeen
+    | NothingSeen
+    | Trouble
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +216,22 @@ class SetChampion:
     expected: str | None
 
 
-Act = SubmitTraining | CancelRun | SetChampion
+@dataclass(frozen=True, slots=True)
+class ApplySplit:
+    """Give a candidate its share of the traffic."""
+
+    split: Split
+    expected: Split | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClearSplit:
+    """Send all requests to the champion."""
+
+    expected: Split
+
+
+Act = SubmitTraining | CancelRun | SetChampion | ApplySplit | ClearSplit
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,14 +63,18 @@ def ask_approve(
 
 
 def ask_reject(state: ModelState, job_id: str, actor: str, reason: str) -> Draft:
-    """Refuse a candidate.
+    """Refuse a candidate that waits for a person, or that is tried on a share of the traffic.
 
     Raises:
         UnknownJob: There is no such job.
         Refused: It does not wait for a person, or was answered already.
     """
+    data = {"job_id": job_id, "reason": reason}
+    if _on_trial(job := _job(state, job_id)):
+        if job.canary and job.canary.stopped_by:
+            raise Refused(f"job {job_id} was rejected by {job.canary.stopped_by} already")
+        return Draft("request.reject", data, key=f"stop:{job_id}", actor=actor)
     job = _waiting(state, job_id)
-    data = {"job_id": job.job_id, "reason": reason}
     return Draft("request.reject", data, key=_answer_key(job), actor=actor)
 
 
@@ -86,7 +90,7 @@ def ask_cancel(state: ModelState, job_id: str, actor: str, reason: str) -> Draft
         job = _job(state, job_id)
         if job.status.final:
             raise Refused(f"job {job_id} is {job.status.value}; there is nothing to cancel")
-        if job.status is JobStatus.DEPLOYING:
+        if job.status is JobStatus.DEPLOYING and not _on_trial(job):
             raise Refused(f"job {job_id} is being deployed; let it end, then roll back")
         if job.cancelled_by:
             raise Refused(f"job {job_id} is being cancelled already (asked by {job.cancelled_by})")
@@ -154,6 +158,12 @@ def _answer_key(job: RetrainingJob) -> str:
     """The key of the next answer: of two at the same time, one is refused."""
     number = len(job.approvals) + 1
     return f"answer:{job.job_id}" if number == 1 else f"answer:{job.job_id}:{number}"
+
+
+def _on_trial(job: RetrainingJob) -> bool:
+    """Whether its candidate is tried on a share of the traffic, and can still be kept from all of it."""
+    canary = job.canary
+    return job.is_open and canary is not None and not canary.passed and canary.ending is None
 
 
 def _waiting(state: ModelState, job_id: str) -> RetrainingJob:

@@ -7,6 +7,7 @@ normal, whose spread nobody knows beforehand. Rows of one batch may depend on on
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from enum import Enum
 
@@ -111,7 +112,7 @@ def _log_e(seen: Moments, null: float, side: int) -> float:
     """Logarithm of the e-value that the mean is above (``side`` +1) or below (-1) ``null``."""
     n, off = seen.count, side * (seen.mean - null)
     around_null = seen.squares + n * off * off
-    if n == 0 or around_null == 0.0:
+    if n == 0 or around_null < sys.float_info.min:  # squares this small have lost their digits
         return 0.0
     explained = seen.squares + n * off * off * _PRIOR / (n + _PRIOR)
     t = n * off * math.sqrt(n / ((n + _PRIOR) * explained))

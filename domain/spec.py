@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from ..ports.errors import Flaws
 from ..ports.inspector import InspectionTask
 from ..ports.scorer import DIRECTIONS, Scale, ScoringTask, Units
+from .canary_spec import CanarySpec
 from .config import TriggerConfig
 from .guardrail_spec import GuardrailSpec
 from .promotion import APPROVAL, BY_TRIGGER, CLAIM_OF_TRIGGER, MOST_HOLDOUT_DAYS, POLICIES, SEED_POINT
@@ -243,6 +244,7 @@ class ModelSpec(BaseModel):
         training: How a candidate is made.
         promotion: How it is judged.
         watch: How it is watched once it serves.
+        canary: How it is tried on a share of the traffic before it is promoted; not at all without steps.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -274,6 +276,7 @@ class ModelSpec(BaseModel):
     training: TrainingSpec
     promotion: PromotionSpec = Field(default_factory=PromotionSpec)
     watch: WatchSpec = Field(default_factory=WatchSpec)
+    canary: CanarySpec = Field(default_factory=CanarySpec)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -373,11 +376,13 @@ class ModelSpec(BaseModel):
     def digest(self) -> str:
         """SHA-256 of all settings that decide; entries carry it as the policy they were decided under.
 
-        Who is told decides nothing: another owner is no other policy. A watch that is off decides nothing
-        either.
+        Who is told decides nothing: another owner is no other policy. Nor does a watch that is off, or a
+        canary without steps.
         """
-        idle = {"owner"} if self.watch.days else {"owner", "watch"}
-        return digest_of(self.model_dump(mode="json", exclude=idle))
+        unused = {
+            name for name, used in (("watch", self.watch.days), ("canary", self.canary.steps)) if not used
+        }
+        return digest_of(self.model_dump(mode="json", exclude={"owner", *unused}))
 
     def rules(self, custom: dict[str, TriggerType] | None = None) -> dict[str, Rule]:
         """The single rules of this model by name.

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ..ports.registry import ModelVersion
+from ..ports.traffic import Split
 from .jobs import RetrainingJob
 from .sealing import Head
 from .spending import Spending
@@ -134,6 +135,7 @@ class ModelState:
         spending: Decisions that used up some of the quarter's error rate.
         below_floor: That the champion lies below the floor; ``None`` when that is not known.
         watch: The watch over the champion since it was promoted; ``None`` where there was none.
+        stray: A split of a job that has ended, found in force; ``None`` when there is none.
     """
 
     model: str
@@ -161,6 +163,7 @@ class ModelState:
     spending: Spending = field(default_factory=Spending)
     below_floor: BelowFloor | None = None
     watch: Watch | None = None
+    stray: Split | None = None
 
     @property
     def open_job(self) -> RetrainingJob | None:

@@ -16,7 +16,7 @@ from ..ports.compute import Compute, RunState
 from ..ports.credentials import without_credentials
 from ..ports.data import DataSource, Snapshot, SnapshotRequest
 from ..ports.drift import DriftDetector
-from ..ports.errors import AutoRetrainError, LeaseLost, Overtaken, Temporary
+from ..ports.errors import AutoRetrainError, LeaseLost, Overtaken, SplitMoved, Temporary
 from ..ports.inspector import Inspector
 from ..ports.ledger import Ledger
 from ..ports.limits import Limits
@@ -29,9 +29,12 @@ from ..ports.registry import ModelRegistry, ModelVersion
 from ..ports.scorer import Scorer
 from ..ports.telemetry import EndedJob, Telemetry
 from ..ports.tracking import ExperimentTracker
+from ..ports.traffic import TrafficRouter
 from ..ports.values import Pending, TimeWindow
 from .asking import Crew, InTurn, Question
-from .decide import is_cancelled_at_rest
+from .canary import is_stopped
+from .canary_state import Canary
+from .decide import TRAFFIC, is_cancelled_at_rest
 from .idle import settle_champion, situation_of
 from .jobs import RetrainingJob
 from .limits import Ration, exhausted
@@ -46,6 +49,7 @@ from .plan import (
     RunSeen,
     ScoresSeen,
     Seen,
+    TrafficSeen,
     Trouble,
     WatchSeen,
     phase_of,
@@ -59,7 +63,7 @@ from .watch_looks import WatchLooks
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_WATCHED = frozenset({Phase.DATA, Phase.TRAINING, Phase.VALIDATION, Phase.APPROVAL})
+_WATCHED = frozenset({Phase.DATA, Phase.TRAINING, Phase.VALIDATION, Phase.APPROVAL, Phase.CANARY})
 """Phases of an open job in which nothing else looks at the champion alias."""
 
 CustomTrigger = Callable[[str], tuple[bool, str]]
@@ -86,6 +90,18 @@ class Ports:
     notifier: Notifier
     telemetry: Telemetry
     inspector: Inspector
+    router: TrafficRouter | None = None
+
+
+def router_of(ports: Ports) -> TrafficRouter:
+    """The traffic router.
+
+    Raises:
+        Temporary: There is none. A canary that goes on may still have its split in force somewhere.
+    """
+    if ports.router is None:
+        raise Temporary("no traffic router is set up; set traffic.router in the settings")
+    return ports.router
 
 
 @dataclass
@@ -198,11 +214,12 @@ class World:
         states = list(states)
         idle = [state for state in states if phase_of(state) is Phase.IDLE]
         busy = [state for state in states if phase_of(state) is not Phase.IDLE]
-        pending, others = self._split(busy, now) if triggers else ([], busy)
+        pending, others = self._giving_way(busy, now) if triggers else ([], busy)
         watched = self._watched(others, now) if watch else []
         beside = [*idle, *pending, *watched]
         batches = self._looks.queries(beside, now)
-        questions = [*self._champions_question(beside), *map(self._job_question, busy)]
+        questions = [*self._champions_question(beside), *(self._job_question(state, now) for state in busy)]
+        questions += self._splits_questions(idle)
         questions += [self._metrics_question(batches)] if batches else []
         answers = self.put(questions)
         seen = {state.model: answers.get(_key("job", state), _AWAITED) for state in busy}
@@ -215,7 +232,9 @@ class World:
                 del looked[state.model]  # nobody can say who serves: the job waits on, for people alone
         return {**seen, **strays, **looked, **watching}
 
-    def _split(self, states: list[ModelState], now: datetime) -> tuple[list[ModelState], list[ModelState]]:
+    def _giving_way(
+        self, states: list[ModelState], now: datetime
+    ) -> tuple[list[ModelState], list[ModelState]]:
         """Models whose waiting job a trigger may end, and the others."""
         gives_way = [may_be_superseded(self._fleet[state.model], state, now) for state in states]
         pairs = list(zip(states, gives_way, strict=True))
@@ -269,7 +288,8 @@ class World:
         Returns:
             What was seen, by model.
         """
-        return self._look_at_idle(states, self.put(self._champions_question(states)), now, rules)
+        asked = [*self._champions_question(states), *self._splits_questions(states)]
+        return self._look_at_idle(states, self.put(asked), now, rules)
 
     def _own_rules(self, states: list[ModelState]) -> Mapping[str, Rule]:
         """Rules to read for; none where a person has asked for a job, since no trigger matters then."""
@@ -278,11 +298,11 @@ class World:
     def _look_at_idle(
         self,
         states: list[ModelState],
-        champions: Mapping[Hashable, Any],
+        answers: Mapping[Hashable, Any],
         now: datetime,
         rules: Mapping[str, Rule],
     ) -> dict[str, IdleSeen | Trouble | Pending]:
-        who = {state.model: champions.get(_key("champion", state), _AWAITED) for state in states}
+        who = {state.model: answers.get(_key("champion", state), _AWAITED) for state in states}
         blind = {model: answer for model, answer in who.items() if isinstance(answer, Trouble | Pending)}
         states = [state for state in states if state.model not in blind]
         needs = {
@@ -293,8 +313,14 @@ class World:
         }
         observed = self._observed(states, needs)
         spent = self.exhausted(states, now)
+        splits = {state.model: answers.get(_key("split", state)) for state in states}
         looked = {
-            model: IdleSeen(who[model], {query: observed[query] for query in queries}, spent.get(model, ""))
+            model: IdleSeen(
+                who[model],
+                {query: observed[query] for query in queries},
+                spent.get(model, ""),
+                split.split if isinstance(split := splits[model], TrafficSeen) else None,
+            )
             for model, queries in needs.items()
         }
         return {**looked, **blind}
@@ -337,29 +363,76 @@ class World:
             return {name: found for name in names}  # noqa: C420  (mypy cannot infer fromkeys here)
         return {name: answer for each in names for name, answer in self._champions([each]).items()}
 
+    # -- traffic ------------------------------------------------------------------------------------------
+
+    def _splits_questions(self, states: Sequence[ModelState]) -> list[Question]:
+        """What the requests of models with canaries are under; one that cannot be read holds up nothing."""
+        return [
+            self._split_question(_key("split", state), state.model)
+            for state in states
+            if self._fleet[state.model].canary.steps
+        ]
+
+    def _split_question(self, key: Hashable, model: str) -> Question:
+        return Question("traffic", (key,), lambda _: {key: self._in_force(model)})
+
     # -- open jobs ----------------------------------------------------------------------------------------
 
-    def _job_question(self, state: ModelState) -> Question:
+    def _job_question(self, state: ModelState, now: datetime) -> Question:
         key = _key("job", state)
 
-        def ask(keys: tuple[Hashable, ...]) -> Mapping[Hashable, Seen]:
+        def ask(keys: tuple[Hashable, ...]) -> Mapping[Hashable, Seen | Pending]:
             with about(state):
-                return {key: self._job(state)}
+                return {key: self._job(state, now)}
 
         return Question(phase_of(state).value, (key,), ask)
 
-    def _job(self, state: ModelState) -> Seen:
+    def _job(self, state: ModelState, now: datetime) -> Seen | Pending:
         phase, job = phase_of(state), state.open_job
         if phase in (Phase.ROLLBACK, Phase.DEPLOYMENT):
             return ChampionSeen(self._ports.registry.champions([state.model]).get(state.model))
         if job is None or phase is Phase.APPROVAL or is_cancelled_at_rest(state):
             return NothingSeen()
+        if phase in TRAFFIC:
+            return self._traffic(state, job, now)
         if phase is Phase.DATA:
             return DataSeen(
                 self._rows(job.model_name, job.training_window, labelled=True),
                 self._rows(job.model_name, job.holdout_window, labelled=True),
             )
         return self._run(job) if phase is Phase.TRAINING else self._scores(job)
+
+    def _traffic(self, state: ModelState, job: RetrainingJob, now: datetime) -> Seen | Pending:
+        """What the requests are under, and what both arms got since the last look."""
+        goes_on = phase_of(state) is Phase.CANARY
+        if goes_on and is_stopped(state):
+            return NothingSeen()
+        seen, canary = self._in_force(state.model), job.canary
+        if canary is None or not goes_on or seen.foreign or seen.split != canary.split:
+            return seen
+        answers = self.ask("metrics", lambda: self._arms(job, canary, now))
+        if isinstance(answers, Trouble):
+            return replace(seen, unread=answers.reason)
+        if any(answer.pending for answer in answers):
+            return Pending("the arms are being measured")
+        return replace(seen, batches=tuple(zip(answers[::2], answers[1::2], strict=True)))
+
+    def _arms(self, job: RetrainingJob, canary: Canary, now: datetime) -> Sequence[MetricWindow]:
+        """Candidate's and champion's arm by turns, over each batch that is due."""
+        arms = ((canary.plan.candidate, job.candidate), (canary.plan.baseline, job.champion))
+        queries = [
+            MetricQuery(job.model_name, metric, window, version)
+            for window in canary.due_batches(now)
+            for metric, version in arms
+        ]
+        return self._ports.metrics.read(queries) if queries else ()
+
+    def _in_force(self, model: str) -> TrafficSeen:
+        """The split in force, or in words what somebody else put there that is none."""
+        try:
+            return TrafficSeen(router_of(self._ports).in_force(model))
+        except SplitMoved as moved:
+            return TrafficSeen(None, moved.found)
 
     def _run(self, job: RetrainingJob) -> RunSeen:
         status = self._ports.compute.observe(job.run_key)

@@ -37,6 +37,7 @@ from ..ports.scorer import Scorer
 from .prometheus import prometheus_access
 from .routers import build_router
 from .settings import Secrets, Settings, secret_variables
+from .settings_canary import canary_problems
 from .targets import default_notifier
 
 _instances = itertools.count(1)
@@ -339,11 +340,13 @@ def build_ports(settings: Settings, replacements: Mapping[str, Any]) -> Ports:
 
     Raises:
         TypeError: There is no port of a given name.
-        ConfigurationError: A secret that the settings ask for is missing.
+        ConfigurationError: A secret that the settings ask for is missing, or what a canary needs.
     """
     unknown = sorted(set(replacements) - set(PORTS))
     if unknown:
         raise TypeError(f"there is no port named {', '.join(unknown)}; there are {', '.join(PORTS)}")
+    if problems := list(canary_problems(settings, replacements)):
+        raise ConfigurationError(problems)
     container = Container(settings=settings, secrets=Secrets())
     for name, port in _with_ledger(replacements).items():
         container.providers[name].override(providers.Object(port))

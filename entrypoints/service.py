@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
+from ..domain.canary import is_stopped
 from ..domain.plan import POLL, Phase, phase_of
 from ..domain.state import ModelState
 from ..ports.credentials import without_credentials
@@ -220,6 +221,8 @@ class Service:
 def is_at_rest(state: ModelState) -> bool:
     """Whether nothing of a model moves before its next regular look, or a person's act."""
     phase, job = phase_of(state), state.open_job
+    if job is not None and phase is Phase.CANARY:
+        return job.canary is not None and job.canary.since is not None and not is_stopped(state)
     if job is not None:
         return phase is Phase.APPROVAL and job.waits_for_person and state.start is None
     return phase is Phase.IDLE and state.start is None and not state.adopt

@@ -22,6 +22,7 @@ from ..adapters.mlflow_client import sqlite_file
 from ..domain.limits import LimitSettings
 from ..ports.credentials import without_credentials
 from ..ports.errors import ConfigurationError, Flaws, Problem
+from .settings_canary import canary_flaws
 from .settings_cloudwatch import CloudWatchSettings
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
 from .settings_kubernetes import KubernetesSettings
@@ -103,6 +104,7 @@ class Settings(Section):
             self._routes,
             self._anchors_elsewhere,
             self._traffic,
+            lambda: canary_flaws(self),
         )
         if flaws := [flaw for rule in rules for flaw in rule()]:
             raise Flaws(flaws)

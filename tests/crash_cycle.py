@@ -94,6 +94,7 @@ _READS = {
     "registry": {"champions", "fetch"},
     "scorer": {"score"},
     "inspector": {"inspect"},
+    "router": {"in_force"},
     "telemetry": {"report"},
 }
 """Calls that change nothing. Every other call of a port is a record or an act, and so is one that is new."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from autoretrain.domain.decide import decide
 from autoretrain.domain.fold import fold
@@ -18,6 +18,7 @@ from autoretrain.domain.plan import (
     RunSeen,
     ScoresSeen,
     Seen,
+    TrafficSeen,
     WatchSeen,
 )
 from autoretrain.domain.requests import ask_start
@@ -33,6 +34,7 @@ from autoretrain.ports.ledger import Entry
 from autoretrain.ports.metrics import MetricQuery, MetricWindow
 from autoretrain.ports.registry import ModelVersion
 from autoretrain.ports.scorer import Scores
+from autoretrain.ports.traffic import Split
 from autoretrain.ports.values import TimeWindow
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)  # a Wednesday; the default schedule is due on Sundays
@@ -67,6 +69,12 @@ def scored(
 ) -> Scores:
     """Scores of both versions on 1000 rows."""
     return Scores(**{"rows": 1000, "candidate": candidate, "champion": champion, **more})
+
+
+def arm(metric: str, window: TimeWindow, value: float | None, rows: int | None) -> MetricWindow:
+    """What one arm of a canary got over a batch."""
+    query = MetricQuery("m", metric, window)
+    return MetricWindow(query, value, "" if value is not None else "no samples", 9, rows)
 
 
 class Story:
@@ -181,6 +189,40 @@ class Story:
     def promoted(self, label: str = "2", at: datetime = NOW) -> Story:
         """A whole job that ends with a new champion."""
         return self.opened(at).running(at).trained(label, at).judged(at=at).deployed(at)
+
+    def traffic(
+        self,
+        split: Split | Literal["as intended"] | None = "as intended",
+        at: datetime = NOW,
+        arms: Sequence[tuple[float | None, float | None]] = (),
+        rows: tuple[int | None, int | None] | None = None,
+        sure: bool = True,
+        **more: Any,
+    ) -> TrafficSeen:
+        """What the requests are under, and both arms over the batches that are due.
+
+        Args:
+            split: What is in force.
+            at: Time of the look.
+            arms: Candidate's and champion's value over each of the batches.
+            rows: Rows of either; as the split says unless given.
+            sure: Whether this process did what the state calls for.
+            **more: More of what was seen.
+        """
+        job = self.state.open_job
+        assert job is not None
+        canary = job.canary
+        assert canary is not None
+        found = canary.split if split == "as intended" else split
+        meant = round(1000 * canary.step.weight)
+        counts = rows or (meant, 1000 if canary.step.shadow else 1000 - meant)
+        metrics = (canary.plan.candidate, canary.plan.baseline)
+        windows = zip(canary.due_batches(at), arms, strict=True) if arms else ()
+        batches = tuple(
+            (arm(metrics[0], window, values[0], counts[0]), arm(metrics[1], window, values[1], counts[1]))
+            for window, values in windows
+        )
+        return TrafficSeen(found, batches=batches, sure=sure, **more)
 
     def by_hand(self, at: datetime = NOW, scores: Scores | None = None, label: str = "2") -> Story:
         """A job started by a person, up to the wait for approval."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ...domain.canary_words import canary_text
 from .output import minute
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def standing(job: RetrainingJob) -> str:
         return f"being cancelled, asked by {job.cancelled_by}"
     if job.awaiting_until and job.approval is None:
         return f"waits for approval until {minute(job.awaiting_until)}{_approved(job)}"
-    return f"waits: {job.stalled}" if job.stalled else ""
+    waits = f"waits: {job.stalled}" if job.stalled else ""
+    return "; ".join(filter(None, (canary_text(job.canary) if job.canary else "", waits)))
 
 
 def _verdict(job: RetrainingJob) -> str:

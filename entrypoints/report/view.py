@@ -214,12 +214,21 @@ def _outcome(job: RetrainingJob) -> tuple[str, str]:
     if job.deployed:
         return "promoted", "good"
     if job.is_open:
-        return ("waits for a person" if job.awaiting_until else job.status.value), "wait"
+        return ("waits for a person" if job.awaiting_until else _going(job)), "wait"
     if job.status is not JobStatus.COMPLETED:
         return job.status.value, "bad" if job.status is JobStatus.FAILED else "plain"
     if job.decision is None:
         return "not promoted", "plain"
+    if job.canary is not None:
+        return "canary aborted", "bad"
     return {Outcome.REJECT: "rejected"}.get(job.decision.outcome, "inconclusive"), "bad"
+
+
+def _going(job: RetrainingJob) -> str:
+    canary = job.canary
+    if canary is None:
+        return job.status.value
+    return f"canary, step {canary.number + 1} of {len(canary.plan.steps)}"
 
 
 def _scores(job: RetrainingJob) -> tuple[Score, ...]:

@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from ...domain.fold import fold
@@ -26,6 +26,7 @@ from ...ports.ledger import Entry
 from ...ports.notifier import Notice
 from ...ports.outbox import Outbox
 from ...ports.registry import ModelVersion
+from ...ports.traffic import Split
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,24 @@ class Scoring:
     champion: str | None
 
 
+@dataclass(frozen=True)
+class Share:
+    """A controller changed the split of a model's traffic.
+
+    Attributes:
+        model: Name of the model.
+        before: What was in force; ``None`` for nothing.
+        after: What is since; ``None`` for nothing.
+        late: Whether that controller had lost its lease by then, or has died: such a change cannot be
+            prevented, and must be taken back.
+    """
+
+    model: str
+    before: Split | None
+    after: Split | None
+    late: bool = False
+
+
 @dataclass
 class Record:
     """What took effect outside the ledger's streams.
@@ -124,6 +143,7 @@ class Record:
         delivered: How often each notice was delivered, by id.
         predicted: Artefact and snapshot digest by digest of the predictions.
         scorings: Calls of the scorer.
+        shares: Changes of the traffic by controllers, oldest first.
     """
 
     started: Counter[str] = field(default_factory=Counter)
@@ -132,6 +152,7 @@ class Record:
     delivered: Counter[str] = field(default_factory=Counter)
     predicted: dict[str, tuple[str, str]] = field(default_factory=dict)
     scorings: list[Scoring] = field(default_factory=list)
+    shares: list[Share] = field(default_factory=list)
 
 
 def check_world(histories: Sequence[History], record: Record, outbox: Outbox) -> None:
@@ -156,6 +177,9 @@ def check_world(histories: Sequence[History], record: Record, outbox: Outbox) ->
         chain_holds(history)
         slots_are_settled_once(history)
         moves_are_accounted_for(history)
+        shares_are_intended(history, record)
+        canaries_come_first(history)
+        canaries_are_cleared(history)
     runs_start_once(record)
     notices_arrive(histories, record, outbox)
 
@@ -356,12 +380,19 @@ def withdrawn_stays_away(history: History) -> None:
     """What was rolled back does not come back without a person's override."""
     withdrawn: dict[str, str] = {}
     for step in history.of_kind(
-        "rollback.intended", "rollback.done", "request.override", "promotion.intended", "champion.adopted"
+        "rollback.intended",
+        "rollback.done",
+        "canary.ended",
+        "request.override",
+        "promotion.intended",
+        "champion.adopted",
     ):
         serving = step.before.champion
         match step.entry.kind:
             case "rollback.intended":
                 assert step.data["target"]["digest"] not in withdrawn, "rule 6: back to a withdrawn version"
+            case "canary.ended" if step.data["withdraws"] and (tried := step.job.candidate):
+                withdrawn[tried.digest] = tried.version
             case "rollback.done" if serving:
                 withdrawn[serving.version.digest] = serving.version.version
             case "request.override" if step.data["what"] == "release":
@@ -467,6 +498,64 @@ def check_tampering(
     fault = verify(model, damaged)
     assert fault is not None, f"rule 8: {how} at {at} was not found"
     assert fault.seq == first.seq, f"rule 8: {how} at {at}: entry {fault.seq} was named, not {first.seq}"
+
+
+# -- traffic ------------------------------------------------------------------------------------------------
+
+
+def shares_are_intended(history: History, record: Record) -> None:
+    """A controller gives a candidate only shares that the ledger intends, each from the one before."""
+    intents = [
+        (Split(**before) if (before := step.data.get("before")) else None, Split(**step.data["split"]))
+        for step in history.of_kind("canary.began", "canary.step")
+    ]
+    for share in (share for share in record.shares if share.model == history.spec.name):
+        if share.after is None or share.late:
+            continue  # to take traffic back is always safe
+        assert (share.before, share.after) in intents, f"traffic: {share} was never intended"
+
+
+def canaries_come_first(history: History) -> None:
+    """Nothing is promoted without the whole of its canary, where the model has one and a champion serves."""
+    for step in history.of_kind("promotion.intended"):
+        job, serving = step.job, step.before.champion
+        if not history.spec.canary.steps or serving is None:
+            continue
+        name = f"traffic: job {job.job_id}"
+        assert job.canary is not None, f"{name} was promoted without a canary"
+        assert job.canary.passed, f"{name} was promoted before the end of its canary"
+        for number, planned in enumerate(job.canary.plan.steps):
+            _check_gone_through(
+                history, job.job_id, number, timedelta(minutes=planned.minutes), planned.samples
+            )
+
+
+def _check_gone_through(history: History, job_id: str, number: int, least: timedelta, samples: int) -> None:
+    """A step was in force for its time, since it was last put in force, with its rows in either arm."""
+    name = f"traffic: step {number} of job {job_id}"
+    about = [s for s in history.steps if s.data.get("job_id") == job_id and s.data.get("number") == number]
+    since = [s for s in about if s.entry.kind == "canary.applied"]
+    assert since, f"{name} was never in force"
+    later = [s for s in history.of_kind("canary.step", "canary.passed") if s.entry.seq > since[-1].entry.seq]
+    ended = next(s for s in later if s.data["job_id"] == job_id)
+    lasted = datetime.fromisoformat(ended.entry.at) - datetime.fromisoformat(since[-1].entry.at)
+    assert lasted >= least, f"{name} lasted for {lasted}, not {least}"
+    batches = [s.data for s in about if s.entry.kind == "canary.batch" and s.entry.seq > since[-1].entry.seq]
+    for arm in ("candidate", "baseline"):
+        rows = sum(data[arm]["rows"] for data in batches if data["worse"] is not None)
+        assert rows >= samples, f"{name} had {rows} rows of its {arm}, not {samples}"
+    harm = [data["worse"] for data in batches if data["worse"] is not None]
+    assert all(map(math.isfinite, harm)), f"{name} was judged by {harm}"
+
+
+def canaries_are_cleared(history: History) -> None:
+    """A job ends only after its split was seen to be taken back."""
+    began = {step.data["job_id"] for step in history.of_kind("canary.began")}
+    for step in history.of_kind("canary.cleared", "job.closed"):
+        if step.entry.kind == "canary.cleared":
+            began.discard(step.data["job_id"])
+        else:
+            assert step.data["job_id"] not in began, f"traffic: {step.data} with its split in force"
 
 
 # -- time ---------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ its ports, broken as its ``Faults`` say, with what took effect written down.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -22,12 +22,14 @@ from ...adapters.memory import (
     MemoryObservations,
     MemoryPredictor,
     MemoryRegistry,
+    MemoryRouter,
     MemoryTelemetry,
     Model,
     Row,
 )
 from ...adapters.memory_inspector import MemoryInspector
 from ...adapters.memory_scorer import MemoryScorer
+from ...domain.canary_spec import CanarySpec, CanaryStepSpec
 from ...domain.config import TriggerConfig
 from ...domain.spec import ModelSpec, PromotionSpec, TrainingSpec
 from ...domain.world import Ports
@@ -35,18 +37,24 @@ from ...ports.compute import RunRequest, RunState, RunStatus
 from ...ports.data import Snapshot
 from ...ports.errors import Permanent, Temporary
 from ...ports.ledger import Append
+from ...ports.metrics import MetricQuery, MetricWindow
 from ...ports.notifier import Digest, Notice
 from ...ports.predictor import Predictions
 from ...ports.registry import ModelRegistry, ModelVersion
 from ...ports.scorer import Scores, ScoringTask
+from ...ports.traffic import Split
 from ...ports.values import Pending
 from .faults import Faults, Weather
-from .invariants import History, Move, Record, Scoring
+from .invariants import History, Move, Record, Scoring, Share
 
 LEASE_SECONDS = 20.0
 """Life of a lease in a simulation, on the world's clock."""
 
 _ROW_EVERY = timedelta(hours=8)
+_ROWS_A_BATCH = 1000
+
+ARMS = ("candidate_accuracy", "champion_accuracy")
+"""Metrics of the arms of a canary."""
 
 
 # -- the world ----------------------------------------------------------------------------------------------
@@ -91,6 +99,40 @@ class ReluctantNotifier(MemoryNotifier):
         super().send_digest(digest)
 
 
+class LiveMetrics(MemoryMetrics):
+    """Metrics in memory; those of the arms of a canary are on as many rows as the split in force says.
+
+    Args:
+        router: Whose splits are in force.
+
+    Attributes:
+        arms: How good candidate and champion are on the traffic, by model; ``None`` is unknown. Equally good
+            where it does not say.
+    """
+
+    def __init__(self, router: MemoryRouter) -> None:
+        super().__init__()
+        self._router = router
+        self.arms: dict[str, tuple[float | None, float | None]] = {}
+
+    def read(self, queries: Sequence[MetricQuery]) -> Sequence[MetricWindow]:
+        """Answer every query."""
+        return [
+            self._arm(query) if query.metric in ARMS else answer
+            for query, answer in zip(queries, super().read(queries), strict=True)
+        ]
+
+    def _arm(self, query: MetricQuery) -> MetricWindow:
+        split = self._router.splits.get(query.model)
+        place = ARMS.index(query.metric)
+        value = self.arms.get(query.model, (0.9, 0.9))[place]
+        share = (split.weight, 1.0 if split.shadow else 1 - split.weight)[place] if split else 1.0 - place
+        rows = round(_ROWS_A_BATCH * share)
+        if value is None or not rows:
+            return MetricWindow(query, None, "no samples", empty=True)
+        return MetricWindow(query, value, "", rows, rows, query.window.end)
+
+
 class World:
     """Every port in memory, a clock, and the levers that people and misfortune pull.
 
@@ -111,7 +153,8 @@ class World:
         self.now = start
         self.ledger = MemoryLedger(clock=self.clock, shards=shards)
         self.observations = MemoryObservations(keep=100)
-        self.metrics = MemoryMetrics()
+        self.router = MemoryRouter()
+        self.metrics = LiveMetrics(self.router)
         self.drift = MemoryDrift()
         self.data = MemoryDataSource()
         self.compute = MemoryCompute(self._run)
@@ -156,6 +199,7 @@ class World:
             self.notifier,
             self.telemetry,
             MemoryInspector(self.data, self.predictor),
+            self.router,
         )
 
     def add_rows(self, model: str) -> None:
@@ -234,6 +278,24 @@ def small_fleet() -> dict[str, ModelSpec]:
     }
 
 
+def trying(spec: ModelSpec) -> ModelSpec:
+    """The same model, whose candidates are tried in the shadow and on two shares of the traffic."""
+    canary = CanarySpec(
+        candidate=ARMS[0],
+        baseline=ARMS[1],
+        direction="up",
+        tolerance=0.01,
+        batch_minutes=60,
+        deadline_minutes=1440,
+        steps=(
+            CanaryStepSpec(weight=1.0, minutes=60, samples=100, kind="shadow"),
+            CanaryStepSpec(weight=0.1, minutes=120, samples=100),
+            CanaryStepSpec(weight=0.5, minutes=120, samples=500),
+        ),
+    )
+    return spec.model_copy(update={"canary": canary})
+
+
 def divide_at(boundary: float) -> Model:
     """A classifier of rows with one feature, ``x``."""
     return lambda features: int(features["x"] > boundary)
@@ -282,6 +344,20 @@ class _WatchedRegistry(_Watching):
                 self._record.moves.append(move)
 
 
+class _WatchedRouter(_Watching):
+    def apply(self, split: Split, expected: Split | None) -> None:
+        before = self._port.in_force(split.model)
+        self._port.apply(split, expected)
+        if before != split:
+            self._record.shares.append(Share(split.model, before, split, late=self._late))
+
+    def clear(self, model: str, expected: Split) -> None:
+        before = self._port.in_force(model)
+        self._port.clear(model, expected)
+        if before is not None:
+            self._record.shares.append(Share(model, before, None, late=self._late))
+
+
 class _WatchedPredictor(_Watching):
     def predict(self, version: ModelVersion, snapshot: Snapshot) -> Predictions | Pending:
         answer: Predictions | Pending = self._port.predict(version, snapshot)
@@ -328,6 +404,7 @@ def watched(ports: Ports, record: Record, faults: Faults) -> Ports:
     watchers: dict[str, Callable[[Any, Record, Faults], Any]] = {
         "ledger": _WatchedLedger,
         "registry": _WatchedRegistry,
+        "router": _WatchedRouter,
         "predictor": _WatchedPredictor,
         "scorer": _WatchedScorer,
         "notifier": _WatchedNotifier,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
@@ -83,6 +83,7 @@ def test_the_interval_agrees_with_the_verdict(samples: list[float]) -> None:
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
+@example(1.6201187181981861e-162, 0.0)
 def test_three_samples_show_nothing_however_bad(sample: float, other: float) -> None:
     assert TEST.read(moments([sample, other, sample])).harm is Harm.OPEN
 

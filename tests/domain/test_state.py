@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from domain_world import DAY, HOUR, NOW, Story, scored, spec_of, version
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from autoretrain.domain.fold import KINDS, fold
 from autoretrain.domain.jobs import IllegalTransition, JobStatus
-from autoretrain.domain.plan import ChampionSeen, NothingSeen, Trouble
+from autoretrain.domain.plan import ChampionSeen, NothingSeen, TrafficSeen, Trouble
 from autoretrain.domain.requests import (
     ask_adopt,
     ask_approve,
@@ -64,12 +65,44 @@ def long_story() -> Story:
     start = story.state.start
     assert start is not None
     story.asked(lambda s: ask_cancel(s, start.job_id, "ann", "no"))
+    canaries(story, NOW + 10 * DAY)
     later, serving = NOW + 30 * DAY, story.state.champion
     assert serving is not None
     story.sees(story.idle(serving.version, later), later)  # slots.missed
     return story
 
 
+def canaries(story: Story, at: datetime) -> None:
+    """One that goes through and leaves a stray behind, and one that is aborted."""
+    story.spec, plain = spec_of(canary=CANARY), story.spec
+    story.opened(at).running(at).trained("5", at).judged(at=at)  # canary.began
+    story.sees(story.traffic(), at)  # canary.applied
+    story.sees(TrafficSeen(None), at)  # canary.conflict
+    story.sees(story.traffic(), at)
+    at += HOUR
+    story.sees(story.traffic(at=at), at)  # canary.held
+    story.sees(story.traffic(at=at, arms=[(0.9, 0.9)] * 5), at)  # canary.batch
+    story.sees(story.traffic(at=at), at)  # canary.step
+    story.sees(story.traffic(), at)
+    at += HOUR
+    story.sees(story.traffic(at=at, arms=[(0.9, 0.9)] * 5), at)
+    story.sees(story.traffic(at=at), at)  # canary.passed
+    job = story.state.open_job
+    assert job is not None
+    assert job.canary is not None
+    story.deployed(at).sees(TrafficSeen(None, sure=True), at)  # canary.ended, canary.cleared
+    serving, at = version("5"), at + 2 * DAY
+    story.sees(replace(story.idle(serving, at), split=job.canary.split), at)  # split.stray
+    story.sees(story.idle(serving, at), at)  # split.cleared
+    story.spec = plain
+
+
+CANARY = {
+    "candidate": "accuracy_new",
+    "baseline": "accuracy_old",
+    "direction": "up",
+    "steps": [{"weight": weight, "minutes": 10, "samples": 10} for weight in (0.1, 0.5)],
+}
 STORY = long_story()
 
 

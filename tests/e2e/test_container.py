@@ -55,6 +55,7 @@ DEFAULTS = {
     "inspector": inspector_duckdb.DuckdbInspector,
     "notifier": notifier_log.LogNotifier,
     "telemetry": telemetry_prometheus.PrometheusTelemetry,
+    "router": type(None),  # nobody shares requests unless a canary is wanted
 }
 CHOICES: dict[str, dict[str, type[Any]]] = {
     "metrics": {

@@ -23,6 +23,7 @@ from autoretrain.entrypoints.testing.simulated_world import (
     Training,
     World,
     histories_of,
+    trying,
 )
 from autoretrain.entrypoints.testing.simulation import LEASE_SECONDS, Process
 
@@ -50,7 +51,8 @@ class Life:
 
     def __init__(self, chapters: tuple[str, ...], mishap: Mishap | None = None, at: int = 0) -> None:
         self.chapters = chapters
-        self.world = World({MODEL: spec()})
+        tried = any("canary" in chapter for chapter in chapters)
+        self.world = World({MODEL: trying(spec()) if tried else spec()})
         self.ports = self.world.ports()
         self.process = Process(self.world, self.ports, "main")
         self.other = Process(self.world, self.ports, "other")
@@ -93,6 +95,23 @@ class Life:
         self.ask(lambda state: requests.ask_cancel(state, str(last(state)), "ann", "it hangs"))
         self.world.now += timedelta(seconds=2)
         self.turn()  # a run takes a moment to end
+
+    def canary(self) -> None:
+        self._tried((0.9, 0.9))
+
+    def harmful_canary(self) -> None:
+        self._tried((0.5, 0.9))
+
+    def stopped_canary(self) -> None:
+        self._tried((0.9, 0.9), hours=3)
+        self.ask(lambda state: requests.ask_reject(state, str(last(state)), "ann", "complaints"))
+
+    def _tried(self, arms: tuple[float, float], hours: int = 12) -> None:
+        self.world.metrics.arms[MODEL] = arms
+        self.promotion()
+        for _ in range(hours):
+            self.world.now += timedelta(hours=1)
+            self.turn()
 
     def ask(self, ask: Ask) -> None:
         seq = self.state.head.seq
@@ -138,7 +157,7 @@ class Life:
         """What must be the same, whatever went wrong on the way. Times and ids may differ."""
         state = self.state
         champion, record = state.champion, self.world.record
-        told = [n for n in record.notices if record.delivered[n.id] and n.event != "unknown_lasting"]
+        told = [n for n in record.notices if record.delivered[n.id] and n.event not in INCIDENTAL]
         return {
             "jobs": [
                 (
@@ -157,11 +176,14 @@ class Life:
             "moves": [(move.before, move.after) for move in record.moves],
             "kinds": Counter(e.kind for e in self.ports.ledger.read(MODEL) if e.kind in DECISIVE),
             "runs": len(record.started),
+            "splits": self.world.router.splits,
+            "tried": bool(record.shares),
             "told": Counter(n.event for n in told),
         }
 
 
 DECISIVE = {"job.opened", "candidate.found", "job.decided", "promotion.done", "rollback.done", "job.closed"}
+INCIDENTAL = {"unknown_lasting", "canary_held", "canary_step"}
 
 
 def last(state: ModelState) -> str:
@@ -170,6 +192,8 @@ def last(state: ModelState) -> str:
 
 WHOLE = ("promotion", "approval", "rollback", "rejection", "cancellation")
 CHAPTERS = (("promotion",), ("approval", "rollback"), ("rejection",), ("cancellation",))
+CANARIES = (("canary",), ("harmful_canary",), ("stopped_canary",))
+QUICK_CANARIES = ((Fault.CRASH_AFTER, ("canary",)), (Fault.LATE, ("stopped_canary",)))
 SLOW = pytest.param(WHOLE, marks=pytest.mark.slow)
 ODD = (Fault.REPEATED, Fault.SLOW, Fault.LATE, Fault.LATE_CRASH)
 
@@ -177,8 +201,9 @@ ODD = (Fault.REPEATED, Fault.SLOW, Fault.LATE, Fault.LATE_CRASH)
 def _cases() -> Iterator[ParameterSet]:
     """Every fault in every part of a life; in the quick tests, the odd ones in a promotion alone."""
     for fault in Fault:
-        for chapters in (*CHAPTERS, WHOLE):
+        for chapters in (*CHAPTERS, WHOLE, *CANARIES):
             slow = chapters == WHOLE or (fault in ODD and chapters != ("promotion",))
+            slow = slow or (chapters in CANARIES and (fault, chapters) not in QUICK_CANARIES)
             marks = [pytest.mark.slow] if slow else []
             yield pytest.param(fault, chapters, marks=marks, id=f"{fault.name.lower()}-{'+'.join(chapters)}")
 
@@ -200,6 +225,22 @@ def test_the_unbroken_life_has_everything_in_it() -> None:
     assert statuses == ["completed", "completed", "completed", "cancelled"]
     moves = [(move.before, move.after) for move in life.world.record.moves]
     assert moves == [(None, "1"), ("1", "2"), ("2", "3"), ("3", "2")]
+    check(life)
+
+
+@pytest.mark.parametrize(
+    ("chapters", "statuses", "alias"),
+    [
+        (("canary",), ["completed"], "2"),
+        (("harmful_canary",), ["completed"], "1"),
+        (("stopped_canary",), ["completed"], "1"),
+    ],
+)
+def test_an_unbroken_canary(chapters: tuple[str, ...], statuses: list[str], alias: str) -> None:
+    life = unbroken(chapters)
+    assert [job.status.value for job in life.state.jobs.values()] == statuses
+    assert (life.world.registry.aliases[MODEL], life.world.router.splits) == (alias, {})
+    assert [share.after and share.after.weight for share in life.world.record.shares][-1] is None
     check(life)
 
 
