@@ -236,6 +236,7 @@ def _without_hands(
         registry=_Registry(looks.registry),
         compute=_Compute(),  # predictions and comparisons keep theirs
         tracker=_Tracker(),
+        router=None,  # it ends before a canary would begin, and takes back no split
     )
 
 

@@ -250,7 +250,7 @@ class _Trainings:
             label="label" if request.labelled else None,
             time="at",
             first_at=request.window.start,
-            last_at=request.window.end,
+            last_at=request.window.end - timedelta(microseconds=1),  # no row lies at the end itself
         )
 
     # ExperimentTracker

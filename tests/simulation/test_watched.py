@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,13 +12,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
-from autoretrain.adapters.memory import MemoryMetrics, Row
+from autoretrain.adapters.memory import MemoryRouter, Row
 from autoretrain.adapters.metrics_rescoring import RescoringMetrics
 from autoretrain.domain.sealing import load
 from autoretrain.domain.spec import ModelSpec, WatchSpec
 from autoretrain.entrypoints.testing.faults import Fault
 from autoretrain.entrypoints.testing.simulated_process import Process
-from autoretrain.entrypoints.testing.simulated_world import Training, World, histories_of, small_fleet
+from autoretrain.entrypoints.testing.simulated_world import (
+    LiveMetrics,
+    Training,
+    World,
+    histories_of,
+    small_fleet,
+)
 from autoretrain.entrypoints.testing.simulation import (
     CONTROLLERS,
     MISHAPS,
@@ -43,23 +49,22 @@ def fleet(**watch: Any) -> dict[str, ModelSpec]:
     }
 
 
-class Asked(MemoryMetrics):
+class Asked(LiveMetrics):
     """Counts what it is asked."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, router: MemoryRouter) -> None:
+        super().__init__(router)
         self.asked: Counter[datetime] = Counter()
 
-    def read(self, queries: Iterable[MetricQuery]) -> list[MetricWindow]:
-        queries = list(queries)
+    def read(self, queries: Sequence[MetricQuery]) -> Sequence[MetricWindow]:
         self.asked.update(query.window.end for query in queries if query.window.length == HOUR)
-        return list(super().read(queries))
+        return super().read(queries)
 
 
 def promoted(**watch: Any) -> tuple[World, Process]:
     """Version 2 has just taken the place of version 1."""
     world = World(fleet(**watch))
-    world.metrics = Asked()
+    world.metrics = Asked(world.router)
     world.serve(MODEL, 0.64)
     world.metrics.set(MODEL, "accuracy", 0.8)
     process = Process(world, world.ports(), "main")
