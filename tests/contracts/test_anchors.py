@@ -285,7 +285,11 @@ class TestEd25519:
         signers = {Ed25519Signer(text).key for text in (secret, body, secret.replace("\n", "\\n"))}
         assert len(signers) == 1
 
-    @pytest.mark.parametrize("text", ["", "sesame", "c2VzYW1l", generate_keys()[1]])
+    @pytest.mark.parametrize(
+        "text",
+        ["", "sesame", "c2VzYW1l", generate_keys()[1]],
+        ids=["empty", "nonsense", "short", "public"],
+    )
     def test_another_private_key_is_refused_without_showing_it(self, text: str) -> None:
         with pytest.raises(Permanent, match="no private key of Ed25519") as caught:
             Ed25519Signer(text)
@@ -298,7 +302,11 @@ class TestEd25519:
             Ed25519Signer(secret).key for secret, _ in pairs
         }
 
-    @pytest.mark.parametrize(("text", "word"), [("", "no public key"), (generate_keys()[0], "no public key")])
+    @pytest.mark.parametrize(
+        ("text", "word"),
+        [("", "no public key"), (generate_keys()[0], "no public key")],
+        ids=["empty", "private"],
+    )
     def test_a_file_without_one_is_refused(self, text: str, word: str) -> None:
         with pytest.raises(Permanent, match=word):
             public_keys(text)

@@ -315,7 +315,7 @@ def test_the_script_says_of_another_file_that_it_is_none(tmp_path: Path, content
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("key", [None, "what?", KEYS.private])
+@pytest.mark.parametrize("key", [None, "what?", KEYS.private], ids=["none", "nonsense", "private"])
 def test_the_script_refuses_a_file_that_holds_no_key(exported: Path, key: str | None) -> None:
     (exported.parent / "key.pub").unlink()
     if key is not None:
