@@ -20,7 +20,8 @@ from autoretrain.domain.config import TriggerConfig
 from autoretrain.domain.guardrail_spec import GuardrailSpec
 from autoretrain.domain.limits import Limit
 from autoretrain.domain.routes import Route
-from autoretrain.domain.spec import PromotionSpec, TrainingSpec, WatchSpec
+from autoretrain.domain.spec import PromotionSpec, TrainingSpec
+from autoretrain.domain.watch_spec import WatchSpec
 from autoretrain.entrypoints.settings import Secrets, Settings
 from autoretrain.entrypoints.settings_cloudwatch import CloudWatchQuerySettings, CloudWatchSettings
 from autoretrain.entrypoints.settings_kubernetes import (

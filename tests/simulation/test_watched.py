@@ -15,7 +15,8 @@ from hypothesis.stateful import rule, run_state_machine_as_test
 from autoretrain.adapters.memory import MemoryRouter, Row
 from autoretrain.adapters.metrics_rescoring import RescoringMetrics
 from autoretrain.domain.sealing import load
-from autoretrain.domain.spec import ModelSpec, WatchSpec
+from autoretrain.domain.spec import ModelSpec
+from autoretrain.domain.watch_spec import WatchSpec
 from autoretrain.entrypoints.testing.faults import Fault
 from autoretrain.entrypoints.testing.simulated_process import Process
 from autoretrain.entrypoints.testing.simulated_world import (
