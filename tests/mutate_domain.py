@@ -40,7 +40,8 @@ ROOMS: dict[str, tuple[str, str]] = {
     "watch": ("watch watching", "watch"),
     "sequential": ("sequential sample_ratio", "sample_ratio sequential"),
     "fold": (
-        "fold state steadiness codec",
+        "fold fold_step look_entries champion_entries job_entries canary_entries watch_entries "
+        "state steadiness codec",
         "state validation looks lifecycle rollback idle side_by_side requests approvals floor_alarm watch",
     ),
 }  # files of domain/; files of tests/domain/, the quickest to notice first
