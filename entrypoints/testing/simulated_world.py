@@ -45,7 +45,7 @@ from ...ports.scorer import Scores, ScoringTask
 from ...ports.traffic import Split
 from ...ports.values import Pending
 from .faults import Faults, Weather
-from .invariants import History, Move, Record, Scoring, Share
+from .history import History, Move, Record, Scoring, Share
 
 LEASE_SECONDS = 20.0
 """Life of a lease in a simulation, on the world's clock."""

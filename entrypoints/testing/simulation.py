@@ -30,7 +30,8 @@ from ...domain.state import ModelState
 from ...domain.world import Ports
 from ...ports.errors import JobAlreadyOpen, Permanent, Refused, Temporary, UnknownJob
 from .faults import Fault, Mishap
-from .invariants import Record, check_tampering, check_world
+from .history import Record
+from .invariants import check_tampering, check_world
 from .simulated_process import Process
 from .simulated_world import LEASE_SECONDS, Training, World, alias_of, histories_of
 from .watch_rules import watches_hold

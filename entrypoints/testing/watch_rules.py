@@ -8,7 +8,7 @@ from itertools import zip_longest
 
 from ...domain.sequential import Harm, HarmTest, Moments
 from ...domain.watch import WATCHER
-from .invariants import History, Step
+from .history import History, Step
 
 
 def watches_hold(history: History) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from autoretrain.entrypoints.testing.invariants import Move, Record, Scoring, check_world
+from autoretrain.entrypoints.testing.history import Move, Record, Scoring
+from autoretrain.entrypoints.testing.invariants import check_world
 from autoretrain.entrypoints.testing.simulated_world import Training, World, histories_of
 from autoretrain.entrypoints.testing.simulation import Process
 
