@@ -32,6 +32,7 @@ from .asking import Crew
 from .decide import decide
 from .delivery import DEFAULT, Delivered, Deliveries
 from .fold import RECENT_JOBS, fold
+from .gathering import Gathering
 from .idle import situation_of
 from .limits import LimitSettings, Ration, gives_back, owner_of
 from .log_context import about, about_model, log_recorded
@@ -52,10 +53,11 @@ from .sealing import Draft, plain, seal
 from .spec import ModelSpec
 from .state import ModelState
 from .tally import LeaseWatch, Standing, ended_jobs, report_of
+from .trigger_looks import CustomTrigger
 from .trigger_types import TriggerType
 from .triggers import Rule, is_pending
 from .verdict import Verdict, unknown
-from .world import CustomTrigger, Ports, Tally, World
+from .world import Ports, Tally, World
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +116,8 @@ class Controller:
             name: Ration.of(limits or LimitSettings(), spec, backend, (prices or {}).get(name, 0.0))
             for name, spec in self.fleet.items()
         }
-        self._world = World(ports, self.fleet, self._rules, self._rations, own, crew)
+        self._world = World(ports, crew)
+        self._gathering = Gathering(self._world, self.fleet, self._rules, self._rations, own)
         self._routes = tuple(routes)
         self._delivery = Deliveries(
             ports.outbox,
@@ -192,7 +195,7 @@ class Controller:
         if rule is None:
             known = ", ".join(spec.rules(self._kinds))
             raise Refused(f"there is no trigger named {trigger!r}; there are {known}")
-        seen = self._world.look_at_idle([state], now, {model: rule})[model]
+        seen = self._gathering.look_at_idle([state], now, {model: rule})[model]
         if isinstance(seen, Trouble):
             return unknown(seen.reason)
         if isinstance(seen, Pending):
@@ -205,7 +208,7 @@ class Controller:
 
     def exhausted(self, model: str, now: datetime) -> str:
         """Which limit across models leaves a model no job today; empty when none does."""
-        return self._world.exhausted([self.state(model)], now).get(model, "")
+        return self._gathering.exhausted([self.state(model)], now).get(model, "")
 
     # -- what people ask ----------------------------------------------------------------------------------
 
@@ -347,7 +350,7 @@ class Controller:
         """What each state needs; an act that goes on, or trouble that one met, is seen first."""
         met = {state.model: seen for state in states if (seen := self._acts.seen(state)) is not None}
         rest = [state for state in states if state.model not in met]
-        looked = self._world.look(rest, now, watch, triggers)
+        looked = self._gathering.look(rest, now, watch, triggers)
         sure = {
             state.model: replace(found, sure=self._acts.did(state))
             for state in rest

@@ -46,8 +46,11 @@ CLOCKS_AND_DICE = frozenset(
         "uuid.uuid4",
     }
 )
-REACH_OUT = frozenset({"acting.py", "controller.py", "delivery.py", "world.py"})
-"""The modules of the domain that may call a port: one looks, one records, one acts, one sends notices."""
+LOOKS = frozenset({"gathering.py", "job_looks.py", "trigger_looks.py"})
+REACH_OUT = LOOKS | {"acting.py", "controller.py", "delivery.py", "world.py"}
+"""The modules of the domain that may call a port: some look, one records, one acts, one sends notices."""
+HOLDERS = frozenset({"Ports", "World"})
+"""Names of ``world.py`` by which every port can be called."""
 DICE_MODULES = frozenset({"random", "secrets"})
 
 
@@ -97,12 +100,17 @@ def _protocols() -> frozenset[str]:
 
 
 def named_ports(tree: ast.Module) -> set[str]:
-    """Ports that a module imports; a whole module of ports/ counts, since it hides which names are used."""
+    """Ports that a module imports, or what holds them all.
+
+    A whole module of ports/ counts, since it hides which names are used.
+    """
     found = set()
     for module, name in _imports(ast.walk(tree)):
         parts = module.split(".")
         if parts[-1] == "ports" or ("ports" in parts and (name in PROTOCOLS or not name)):
             found.add(name or module)
+        if parts[-1] == "world" and name in HOLDERS:
+            found.add(name)
     return found
 
 
@@ -187,6 +195,8 @@ def test_nothing_heavy_is_imported_before_it_is_used(path: Path) -> None:
         (named_ports, "from ..ports import ledger\nx: ledger.Ledger", {"ledger"}),
         (named_ports, "import autoretrain.ports.ledger", {"autoretrain.ports.ledger"}),
         (named_ports, "from .triggers import Observations", set()),
+        (named_ports, "from .world import Ports", {"Ports"}),
+        (named_ports, "from .world import Tally", set()),
         (beyond_the_standard_library, "import numpy.linalg", {"numpy.linalg"}),
         (beyond_the_standard_library, "from ..domain import jobs", {"..domain"}),
         (beyond_the_standard_library, "from typing import Any\nfrom .values import Json", set()),
