@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from ..ports.ledger import Entry
+from . import canary_story, watch_story
 from .sealing import load
+from .story_words import Story, Teller, minute, number, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,29 +75,10 @@ def _said_once(moments: Iterable[Moment]) -> Iterator[Moment]:
 
 def _compared(batches: Sequence[tuple[Entry, Mapping[str, Any]]]) -> Iterator[Moment]:
     """Batches of a canary between two steps, told together: there may be hundreds."""
-    if not batches:
-        return
-    (_, first), (entry, last) = batches[0], batches[-1]
-    known = [data for _, data in batches if data["worse"] is not None]
-    span = {"start": first["window"]["start"], "end": last["window"]["end"]}
-    title = f"Canary compared over {len(known)} of {len(batches)} batches" if known else "Canary not compared"
-    details = [_span(span), *(_arms(known) if known else ())]
-    if len(known) < len(batches):
-        details.append(next(data["reason"] for _, data in reversed(batches) if data["worse"] is None))
-    yield Moment(datetime.fromisoformat(entry.at), title, tuple(details), entry.actor)
-
-
-def _arms(batches: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Both arms over all these batches, and the difference as far as it is known since the canary began."""
-    for name, arm in (("candidate", "candidate"), ("champion", "baseline")):
-        rows = sum(data[arm]["rows"] for data in batches)
-        mean = sum(data[arm]["value"] * data[arm]["rows"] for data in batches) / rows
-        yield f"{name} {mean:.4f} on {rows} rows"
-    mean = sum(data["worse"] for data in batches) / len(batches)
-    yield f"worse by {mean:+.4g} in the mean of the batches"
-    if batches[-1]["interval"]:
-        low, high = batches[-1]["interval"]
-        yield f"since the canary began between {low:+.4g} and {high:+.4g}"
+    if batches:
+        entry, _ = batches[-1]
+        title, details = canary_story.compared([data for _, data in batches])
+        yield Moment(datetime.fromisoformat(entry.at), title, tuple(details), entry.actor)
 
 
 def _told(entry: Entry, data: Mapping[str, Any]) -> Iterator[Moment]:
@@ -106,7 +89,6 @@ def _told(entry: Entry, data: Mapping[str, Any]) -> Iterator[Moment]:
         yield Moment(datetime.fromisoformat(entry.at), title, kept, entry.actor)
 
 
-_Story = tuple[str, list[str]]
 _DECISION = "Decision: "
 
 _HELD = {
@@ -130,7 +112,7 @@ def held_text(reason: str, until: datetime | None, flapping: bool = False) -> st
     return f"{because} until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if until else because
 
 
-def _looked(data: Mapping[str, Any]) -> _Story:
+def _looked(data: Mapping[str, Any]) -> Story:
     told = [
         f"{name}: {verdict['answer']} ({verdict['reason']})" for name, verdict in data["verdicts"].items()
     ]
@@ -143,27 +125,27 @@ def _looked(data: Mapping[str, Any]) -> _Story:
     return "Triggers looked at", told
 
 
-def _missed(data: Mapping[str, Any]) -> _Story:
-    spent = f"{_minute(data['first'])} to {_minute(data['last'])}"
+def _missed(data: Mapping[str, Any]) -> Story:
+    spent = f"{minute(data['first'])} to {minute(data['last'])}"
     return f"{data['count']} cron slots got no job", [spent, f"missed_slots = {data['policy']}"]
 
 
-def _requested(data: Mapping[str, Any]) -> _Story:
+def _requested(data: Mapping[str, Any]) -> Story:
     parameters = ", ".join(f"{name}={value}" for name, value in data["parameters"].items())
     return "Retraining asked for", [data["reason"], f"with {parameters}" if parameters else ""]
 
 
-def _opened(data: Mapping[str, Any]) -> _Story:
+def _opened(data: Mapping[str, Any]) -> Story:
     champion = data["champion"]["version"] if data["champion"] else "none"
     return f"Job opened ({data['trigger_type']})", [
         data["reason"],
-        f"training rows {_span(data['training_window'])}",
-        f"holdout rows {_span(data['holdout_window'])}",
+        f"training rows {span(data['training_window'])}",
+        f"holdout rows {span(data['holdout_window'])}",
         f"champion: version {champion}; settings {data['policy'][:12]}",
     ]
 
 
-def _submitted(data: Mapping[str, Any]) -> _Story:
+def _submitted(data: Mapping[str, Any]) -> Story:
     sides = [
         f"{name}: {data[name]['rows']} rows{_unlabelled(data[name])}, SHA-256 {data[name]['sha256'][:12]}"
         for name in ("training", "holdout")
@@ -177,7 +159,7 @@ def _unlabelled(snapshot: Mapping[str, Any]) -> str:
     return f" ({left_out} more have no label)" if left_out else ""
 
 
-def _ended(data: Mapping[str, Any]) -> _Story:
+def _ended(data: Mapping[str, Any]) -> Story:
     seconds = f" after {data['seconds']:.1f} s" if data["seconds"] is not None else ""
     tail = data["log_tail"].strip().splitlines()[-5:] if data["state"] != "succeeded" else []
     return f"Training {data['state']}{seconds}", [data["reason"], _where(data), *tail]
@@ -190,18 +172,18 @@ def _where(data: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _found(data: Mapping[str, Any]) -> _Story:
+def _found(data: Mapping[str, Any]) -> Story:
     version = data["version"]
     return f"Candidate: version {version['version']}", [f"artefact SHA-256 {version['digest'][:12]}"]
 
 
-def _validated(data: Mapping[str, Any]) -> _Story:
+def _validated(data: Mapping[str, Any]) -> Story:
     result = data["validation"]
     champion = result["champion_metrics"] or {}
     scores = [
-        f"{name}: {_number(value)} (champion {_number(champion.get(name))})"
+        f"{name}: {number(value)} (champion {number(champion.get(name))})"
         if champion
-        else f"{name}: {_number(value)}"
+        else f"{name}: {number(value)}"
         for name, value in result["metrics"].items()
         if value is not None or champion.get(name) is not None
     ]
@@ -223,26 +205,26 @@ def _guarded(name: str, guardrail: Mapping[str, Any]) -> str:
 _KEPT = {"yes": "kept", "no": "broken", "unknown": "unknown"}
 
 
-def _awaited(data: Mapping[str, Any]) -> _Story:
+def _awaited(data: Mapping[str, Any]) -> Story:
     needed = data.get("approvals", 1)  # older releases knew no more
     whom = "a person" if needed == 1 else f"{needed} different people"
-    return f"Waits for {whom} until {_minute(data['until'])}", [data["reason"]]
+    return f"Waits for {whom} until {minute(data['until'])}", [data["reason"]]
 
 
-def _approved(data: Mapping[str, Any]) -> _Story:
+def _approved(data: Mapping[str, Any]) -> Story:
     asked = data["min_improvement"]
     return "Approved", [data["reason"], "" if asked is None else f"if it improves by {asked:+.2%}"]
 
 
-def _rejected(data: Mapping[str, Any]) -> _Story:
+def _rejected(data: Mapping[str, Any]) -> Story:
     return "Rejected", [data["reason"]]
 
 
-def _cancelled(data: Mapping[str, Any]) -> _Story:
+def _cancelled(data: Mapping[str, Any]) -> Story:
     return "Cancelling asked for", [data["reason"]]
 
 
-def _decided(data: Mapping[str, Any]) -> _Story:
+def _decided(data: Mapping[str, Any]) -> Story:
     return f"{_DECISION}{data['outcome']} ({data['rule']})", [data["reason"], *_tested(data["numbers"])]
 
 
@@ -261,108 +243,31 @@ def _tested(numbers: Mapping[str, Any]) -> list[str]:
         f"rows depend on one another over about {dependence:.0f} rows" if dependence >= 1.5 else "",
         f"{numbers['reused']:.0%} of the holdout served earlier decisions" if numbers["reused"] else "",
         *(
-            f"{name}: {_number(each['champion'])} -> {_number(each['candidate'])} on {each['rows']} rows: "
+            f"{name}: {number(each['champion'])} -> {number(each['candidate'])} on {each['rows']} rows: "
             f"{each['verdict']}"
             for name, each in numbers.get("segments", {}).items()
         ),
     ]
 
 
-def _promoting(data: Mapping[str, Any]) -> _Story:
+def _promoting(data: Mapping[str, Any]) -> Story:
     return f"Promotion of version {data['version']['version']} begun", _account(data, data["expected"])
 
 
-def _promoted(data: Mapping[str, Any]) -> _Story:
+def _promoted(data: Mapping[str, Any]) -> Story:
     return f"Version {data['version']['version']} serves", _account(data, data["before"])
 
 
-def _canary_began(data: Mapping[str, Any]) -> _Story:
-    plan = data["plan"]
-    steps = [
-        f"{100 * step['weight']:.4g} %{' in the shadow' if step['shadow'] else ''} for {step['minutes']:g} "
-        f"minutes and {step['samples']} rows an arm"
-        for step in plan["steps"]
-    ]
-    compares = f"{plan['candidate']} against {plan['baseline']}, up to {plan['tolerance']:g} worse is no harm"
-    return f"Canary begun, {len(steps)} steps", [*steps, compares]
-
-
-def _canary_step(data: Mapping[str, Any]) -> _Story:
-    return f"Canary step {data['number'] + 1} begun", [_shared(data["split"])]
-
-
-def _canary_applied(data: Mapping[str, Any]) -> _Story:
-    return f"Canary step {data['number'] + 1} of {data['steps']} is in force", [_shared(data["split"])]
-
-
-def _shared(split: Mapping[str, Any]) -> str:
-    how = "copied" if split["shadow"] else "sent"
-    return f"{100 * split['weight']:.4g} % {how} to version {split['candidate']}"
-
-
-def _canary_held(data: Mapping[str, Any]) -> _Story:
-    return "Canary held", [data["reason"]]
-
-
-def _canary_conflict(data: Mapping[str, Any]) -> _Story:
-    return "Somebody changed the traffic", [f"in force is {data['found']}, not {data['expected']}"]
-
-
-def _canary_passed(data: Mapping[str, Any]) -> _Story:
-    return "Canary passed", [data["reason"]]
-
-
-def _canary_ended(data: Mapping[str, Any]) -> _Story:
-    withdrawn = "the version is withdrawn" if data["withdraws"] else ""
-    return "Canary aborted" if data["aborted"] else "Canary over", [data["reason"], withdrawn]
-
-
-def _canary_cleared(data: Mapping[str, Any]) -> _Story:
-    left = f"left as it is: {data['left']}" if data["left"] else ""
-    return "Traffic is with the champion" if not left else "Traffic is as somebody else set it", [left]
-
-
-def _stalled(data: Mapping[str, Any]) -> _Story:
+def _stalled(data: Mapping[str, Any]) -> Story:
     return "Waits for the world" if data["reason"] else "Goes on", [data["reason"]]
 
 
-def _closed(data: Mapping[str, Any]) -> _Story:
+def _closed(data: Mapping[str, Any]) -> Story:
     return f"Job {data['status']}", [data["reason"]]
 
 
-def _rolled_back(data: Mapping[str, Any]) -> _Story:
+def _rolled_back(data: Mapping[str, Any]) -> Story:
     return f"Rolled back to version {data['target']['version']}", _account(data, data["withdrawn"])
-
-
-def _watch_begun(data: Mapping[str, Any]) -> _Story:
-    days = data["batches"] * data["batch_seconds"] / 86400
-    if data["previous"]:
-        baseline = f"version {data['previous']['version']} on the same rows"
-    else:
-        baseline = f"its holdout, {_number(data['baseline'])}"
-    return f"Watched for {days:g} days", [
-        f"live {data['metric']} against {baseline}; {data['tolerance']:.1%} worse is tolerated",
-        f"a version within that is taken back with a chance of {data['alpha']:g} at most",
-    ]
-
-
-def _watched(data: Mapping[str, Any]) -> _Story:
-    rows = "" if data["rows"] is None else f", {data['rows']} of them"
-    between = (
-        "" if data["low"] is None else f"; all so far: between {data['low']:+.1%} and {data['high']:+.1%}"
-    )
-    return f"Watch: {_number(data['live'])} against {_number(data['baseline'])}", [
-        f"rows {_span(data['window'])}{rows}",
-        f"{data['worse']:+.1%} worse{between} (e-value {data['e_value']:.3g})",
-    ]
-
-
-def _watch_missed(data: Mapping[str, Any]) -> _Story:
-    return "Watch paused: a batch is unknown", [f"rows {_span(data['window'])}", data["reason"]]
-
-
-def _watch_ended(data: Mapping[str, Any]) -> _Story:
-    return f"Watch ended: {data['outcome']}", [data["reason"]]
 
 
 def _account(data: Mapping[str, Any], before: str | None) -> list[str]:
@@ -372,7 +277,7 @@ def _account(data: Mapping[str, Any], before: str | None) -> list[str]:
     return [f"in place of {before or 'none'}", said, f"settings {policy[:12]}" if policy else ""]
 
 
-_TELLERS: Mapping[str, Callable[[Mapping[str, Any]], _Story]] = {
+_TELLERS: Mapping[str, Teller] = {
     "look.changed": _looked,
     "slots.missed": _missed,
     "request.start": _requested,
@@ -388,31 +293,9 @@ _TELLERS: Mapping[str, Callable[[Mapping[str, Any]], _Story]] = {
     "job.decided": _decided,
     "promotion.intended": _promoting,
     "promotion.done": _promoted,
-    "canary.began": _canary_began,
-    "canary.step": _canary_step,
-    "canary.applied": _canary_applied,
-    "canary.held": _canary_held,
-    "canary.conflict": _canary_conflict,
-    "canary.passed": _canary_passed,
-    "canary.ended": _canary_ended,
-    "canary.cleared": _canary_cleared,
     "job.stalled": _stalled,
     "job.closed": _closed,
     "rollback.done": _rolled_back,
-    "watch.begun": _watch_begun,
-    "watch.batch": _watched,
-    "watch.missed": _watch_missed,
-    "watch.ended": _watch_ended,
+    **canary_story.TELLERS,
+    **watch_story.TELLERS,
 }
-
-
-def _minute(text: str) -> str:
-    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M} UTC"
-
-
-def _span(window: Mapping[str, str]) -> str:
-    return f"{_minute(window['start'])} to {_minute(window['end'])}"
-
-
-def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4f}"
