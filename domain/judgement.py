@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from ..ports.scorer import DIRECTIONS
 from .checks import UNBENDING, guard_checks, kept_back
 from .claims import Claim, Kind, judge_claim
 from .guardrails import guard_segments
@@ -38,8 +37,15 @@ def judge(spec: ModelSpec, state: ModelState, job: RetrainingJob, result: Valida
         return barred
     by_person, first = spec.promotion.by_person(job.trigger_type), result.champion_metrics is None
     decision = _first(spec, result) if first else _by_policy(spec, state, job, result)
-    decision = guard_checks(decision, result.guardrails)
+    decision = _with_terms(guard_checks(decision, result.guardrails), spec)
     return _in_view(decision, "" if first else result.verdict.reason) if by_person else decision
+
+
+def _with_terms(decision: Decision, spec: ModelSpec) -> Decision:
+    """With what nobody but the settings knows of a user's own measure."""
+    own = spec.own_metrics.get(spec.comparison)
+    terms = {"direction": own.direction, "best": own.best} if own else {}
+    return replace(decision, numbers={**decision.numbers, **terms})
 
 
 def _first(spec: ModelSpec, result: ValidationResult) -> Decision:
@@ -205,7 +211,7 @@ def _compare(spec: ModelSpec, result: ValidationResult, min_improvement: float) 
     metric = spec.comparison
     decision = compare(
         metric,
-        DIRECTIONS[metric],
+        spec.directions[metric],
         result.metrics.get(metric),
         (result.champion_metrics or {}).get(metric),
         min_improvement,
