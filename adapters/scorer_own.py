@@ -32,6 +32,7 @@ _MOST_CELLS = 256
 """Rows are told apart so finely to see how far they depend on one another."""
 _MOST_MOVED = 0.01
 """A derivative moves no larger share of the rows than this."""
+_AT_ONCE = 1_000_000  # weights in memory
 _TOLERANCE = 1e-6  # of functions that reckon with float32
 _NO_WEIGHTS = (
     "it does not take weights: a row of weight 2 has to count as two rows, "
@@ -146,7 +147,9 @@ class OwnMeasure:
         slopes, rows = self._slopes(table), np.bincount(of_row, minlength=count).astype(float)
 
         def at(weights: Floats) -> Side:
-            values = np.array([self._at(each @ table) for each in weights])
+            few = max(1, _AT_ONCE // len(self._counts))
+            of_pairs = (weights[start : start + few] @ table for start in range(0, len(weights), few))
+            values = np.array([self._at(each) for some in of_pairs for each in some])
             of_all = rows.sum() / (weights @ rows)[:, None]
             shift = (weights @ slopes)[:, None] * of_all / rows.sum()
             return values, (slopes - shift * rows) * of_all

@@ -17,10 +17,11 @@ class OwnMetricSpec(BaseModel):
     """A measure of your own, on which models can be compared and watched.
 
     Attributes:
-        function: Where it is, as `module:function`: a file beside the settings that stands by itself, or an
+        function: Where it is, as ``module:function``: a file beside the settings that stands by itself, or an
             installed module. It takes labels, predictions and weights, and returns a number.
         direction: Which way it is better.
-        best: Its value for a perfect model, where there is one; needed by the scale `error-reduction` alone.
+        best: Its value for a perfect model, where there is one; only the scale ``error-reduction`` needs
+            it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
