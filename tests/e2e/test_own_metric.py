@@ -1,6 +1,7 @@
 """A user's own measure decides, as the page describes it, through the CLI."""
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,9 @@ def test_it_decides_and_is_told(project: Project, capsys: pytest.CaptureFixture[
     job = ended(pipeline, job_id)
     assert job.validation is not None
     assert job.champion_metrics is not None
-    assert job.validation.metrics["accuracy"] < job.champion_metrics["accuracy"]
-    assert job.validation.metrics["cost"] < job.champion_metrics["cost"]
+    new, old = job.validation.metrics, job.champion_metrics
+    assert (new["accuracy"] or 1) < (old["accuracy"] or 0)
+    assert (new["cost"] or 9) < (old["cost"] or 0)
     assert told(pipeline, "approval.awaited")[0]["numbers"]["would_be"] == {
         "rule": "improvement@1",
         "outcome": "promote",
@@ -80,3 +82,15 @@ def test_one_that_pays_no_heed_to_weights_decides_nothing(project: Project) -> N
     assert "cost" not in {name for name, value in job.validation.metrics.items() if value is not None}
     assert told(pipeline, "approval.awaited")[0]["numbers"]["would_be"]["outcome"] == "inconclusive"
     assert "does not take weights" in told(pipeline, "approval.awaited")[0]["reason"]
+
+
+def test_a_live_measure_of_ones_own_is_read_by_re_scoring(project: Project) -> None:
+    project.edit('rule = "performance"', 'rule = "performance"\nmetric = "cost"\nthreshold = 0.2')
+    pipeline = project.pipeline()
+    for _ in range(200):
+        verdict = pipeline.judge(MODEL, "performance")
+        if verdict.is_yes:
+            break
+        time.sleep(0.1)
+    assert verdict.is_yes, verdict.reason  # 5 of 100 rows cost 5 each: 0.25
+    assert "cost" in verdict.reason
