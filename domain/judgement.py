@@ -37,15 +37,8 @@ def judge(spec: ModelSpec, state: ModelState, job: RetrainingJob, result: Valida
         return barred
     by_person, first = spec.promotion.by_person(job.trigger_type), result.champion_metrics is None
     decision = _first(spec, result) if first else _by_policy(spec, state, job, result)
-    decision = _with_terms(guard_checks(decision, result.guardrails), spec)
+    decision = guard_checks(decision, result.guardrails)
     return _in_view(decision, "" if first else result.verdict.reason) if by_person else decision
-
-
-def _with_terms(decision: Decision, spec: ModelSpec) -> Decision:
-    """With what nobody but the settings knows of a user's own measure."""
-    own = spec.own_metrics.get(spec.comparison)
-    terms = {"direction": own.direction, "best": own.best} if own else {}
-    return replace(decision, numbers={**decision.numbers, **terms})
 
 
 def _first(spec: ModelSpec, result: ValidationResult) -> Decision:
@@ -83,6 +76,7 @@ def _by_policy(spec: ModelSpec, state: ModelState, job: RetrainingJob, result: V
         "quarter": quarter_of(now),
         "decision": state.spending.number(now),
         "reused": reused(state, job, quarter_of(now)),
+        **_terms(spec),
     }
     decision = replace(decision, numbers={**decision.numbers, **account})
     return guard_segments(decision, claim_of(spec, NON_INFERIORITY), result.segments)
@@ -204,7 +198,14 @@ def _numbers(spec: ModelSpec, result: ValidationResult) -> dict[str, object]:
         "candidate": result.metrics.get(metric),
         "champion": champion,
         "rows": result.rows,
+        **_terms(spec),
     }
+
+
+def _terms(spec: ModelSpec) -> dict[str, object]:
+    """What nobody but the settings knows of a user's own measure; nothing for one of ours."""
+    own = spec.own_metrics.get(spec.comparison)
+    return {"direction": own.direction, "best": own.best} if own else {}
 
 
 def _compare(spec: ModelSpec, result: ValidationResult, min_improvement: float) -> Decision:
@@ -216,4 +217,4 @@ def _compare(spec: ModelSpec, result: ValidationResult, min_improvement: float) 
         (result.champion_metrics or {}).get(metric),
         min_improvement,
     )
-    return replace(decision, numbers={**decision.numbers, "rows": result.rows})
+    return replace(decision, numbers={**decision.numbers, "rows": result.rows, **_terms(spec)})

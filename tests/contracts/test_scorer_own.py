@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -330,33 +331,37 @@ def classified(seed: int, setting: Setting, better: float) -> tuple[World, list[
 Draw = Callable[[int, Setting, float], tuple[World, list[Floats]]]
 
 
-def hits(
-    claim: Claim, function: Function, setting: Setting, draw: Draw, count: int, better: float = 0.0
-) -> int:
-    """How many candidates are promoted at a quarter's first decision."""
-    kind, promoted = "regression" if draw is numbers else "classification", 0
+def pairs(function: Function, setting: Setting, draw: Draw, count: int, better: float = 0.0) -> list[Paired]:
+    """Comparisons of so many candidates, as far as they can be told."""
+    kind, found = "regression" if draw is numbers else "classification", []
     for seed in range(count):
         world, values = draw(seed, setting, better)
-        try:
-            pair = paired_of(function, COST, kind, values, world.rows(), setting.units)
-        except Unpaired:
-            continue
-        promoted += judge_claim(claim, pair, FIRST).outcome is Outcome.PROMOTE
-    return promoted
+        with suppress(Unpaired):
+            found.append(paired_of(function, COST, kind, values, world.rows(), setting.units))
+    return found
+
+
+def promoted(claim: Claim, compared: Sequence[Paired]) -> int:
+    """How many are promoted at a quarter's first decision."""
+    return sum(judge_claim(claim, pair, FIRST).outcome is Outcome.PROMOTE for pair in compared)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("function", [mean_error, middle_error])
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+@pytest.mark.parametrize("setting", SETTINGS[1::2], ids=lambda setting: setting.name)
 def test_numbers_keep_their_level(setting: Setting, function: Function) -> None:
+    compared = pairs(function, setting, numbers, 30)
+    assert len(compared) > 20
     for claim in (IMPROVED, SUPERIOR):
-        assert hits(claim, function, setting, numbers, 30) <= stats.binom.ppf(0.999, 30, FIRST)
+        assert promoted(claim, compared) <= stats.binom.ppf(0.999, len(compared), FIRST)
 
 
 @pytest.mark.parametrize("setting", SETTINGS[1::2], ids=lambda setting: setting.name)
 def test_null_candidates_are_promoted_no_more_often_than_said(setting: Setting) -> None:
-    assert hits(IMPROVED, cost_of(5, 1), setting, classified, 8) <= stats.binom.ppf(0.999, 8, FIRST)
+    compared = pairs(cost_of(5, 1), setting, classified, 8)
+    assert len(compared) == 8
+    assert promoted(IMPROVED, compared) <= stats.binom.ppf(0.999, 8, FIRST)
 
 
 def test_better_candidates_are_promoted() -> None:
-    assert hits(IMPROVED, cost_of(5, 1), SETTINGS[3], classified, 3, better=0.7) >= 2
+    assert promoted(IMPROVED, pairs(cost_of(5, 1), SETTINGS[3], classified, 3, better=0.7)) >= 2

@@ -38,10 +38,9 @@ def test_it_decides_and_is_told(project: Project, capsys: pytest.CaptureFixture[
     new, old = job.validation.metrics, job.champion_metrics
     assert (new["accuracy"] or 1) < (old["accuracy"] or 0)
     assert (new["cost"] or 9) < (old["cost"] or 0)
-    assert told(pipeline, "approval.awaited")[0]["numbers"]["would_be"] == {
-        "rule": "improvement@1",
-        "outcome": "promote",
-    }
+    numbers = told(pipeline, "approval.awaited")[0]["numbers"]
+    assert numbers["would_be"] == {"rule": "improvement@1", "outcome": "promote"}
+    assert (numbers["direction"], numbers["best"]) == ("down", 0.0)
     capsys.readouterr()
     assert run(["--settings", str(project.directory), "show", job_id]) == 0
     shown = " ".join(capsys.readouterr().out.split())
