@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .scorer_classes import Class, Truth
-from .scorer_paired import Sums
+from .scorer_measured import Sums
 
 if TYPE_CHECKING:
     import numpy as np

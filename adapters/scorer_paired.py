@@ -8,12 +8,12 @@ much further than Student's t an interval has to reach (Efron and Tibshirani 199
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..ports.scorer import DIRECTIONS, Effect, Paired, Scale, Units
+from .scorer_measured import Measured, Side
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,21 +34,8 @@ _TAIL = 0.025
 _MOST_STRETCH = 10.0
 _TIMES_AS_LONG = 5
 """A block is so many times as long as the rows depend on one another, or longer."""
-_STEP = 1e-6
+_MOST_SPREAD = 5.0
 _ROUNDING = 1e-8
-
-
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """A measure of one version, as a function of sums over rows.
-
-    Attributes:
-        columns: Each makes one value a row; called as often as needed, so that few columns are in memory.
-        value: The measure from the sums of the columns, along the last axis; NaN where it is not defined.
-    """
-
-    columns: Sequence[Callable[[], Floats]]
-    value: Callable[[Floats], Floats]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,18 +79,46 @@ class _Partition:
     widen: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What has to be known of a measure.
+
+    Attributes:
+        direction: Which way it is better.
+        best: Its value for a perfect model; ``None`` where there is none.
+        least_error: The difference is never surer than this.
+        exact: Whether its derivatives are known to mean something; of a user's function nobody knows.
+    """
+
+    direction: Literal["up", "down"]
+    best: float | None
+    least_error: float = 0.0
+    exact: bool = True
+
+
+def rule_of(measure: str, rows: int) -> Rule:
+    """What is known of a measure of ours.
+
+    Where no row tells two classifiers apart, three in ``rows`` still might (the rule of three, 5 %).
+    """
+    up = DIRECTIONS[measure] == "up"
+    least = 2 / rows if up and measure != "r2" else 0.0
+    return Rule(DIRECTIONS[measure], 1.0 if up else 0.0, least)
+
+
 class Unpaired(Exception):
     """The difference cannot be told; says why."""
 
 
 def compare(
     measure: str,
-    candidate: Sums,
-    champion: Sums,
+    candidate: Measured,
+    champion: Measured,
     rows: Rows,
     units: Units,
     discordant: tuple[int, int] | None = None,
     resamples: int = RESAMPLES,
+    rule: Rule | None = None,
 ) -> Paired:
     """Compare two versions.
 
@@ -111,13 +126,14 @@ def compare(
 
     Args:
         measure: Name of the measure.
-        candidate: The candidate's sums.
+        candidate: The candidate's, whose rows can be weighted.
         champion: The champion's, over the same rows.
         rows: What ties them together.
         units: What may be resampled.
         discordant: Rows only one of them got right, for a measure that is the share of right rows.
         resamples: Of the bootstrap; 0 leaves it out, and the interval is Student's alone, never wider than
             with it: what is not shown without need not be resampled.
+        rule: What is known of the measure; ``None`` for one of ours.
 
     Returns:
         The difference on every scale on which it is defined.
@@ -125,11 +141,12 @@ def compare(
     Raises:
         Unpaired: A value is not defined, or the rows make too few units.
     """
+    rule = rule or rule_of(measure, rows.count)
     new, old = _value(candidate), _value(champion)
-    influence = _row_influence(candidate, champion)
+    influence = candidate.influence() - champion.influence()
     dependence = 1.0 if units.independent else _dependence(influence, abs(new) + abs(old))
     options = [
-        _paired(measure, candidate, champion, rows, partition, resamples)
+        _paired(rule, candidate, champion, rows, partition, resamples)
         for partition in _partitions(rows, units, dependence)
     ]
     effects, partition = max(options, key=lambda option: option[0]["absolute"].error)
@@ -146,17 +163,11 @@ def compare(
     )
 
 
-def _value(sums: Sums) -> float:
-    value = float(sums.value(_totals(sums)))
+def _value(version: Measured) -> float:
+    value = version.whole()
     if value != value:
         raise Unpaired("it is not defined on these rows")
     return value
-
-
-def _totals(sums: Sums) -> Floats:
-    import numpy as np
-
-    return np.array([column().sum() for column in sums.columns])
 
 
 # --- units ---------------------------------------------------------------------------------------------
@@ -241,20 +252,6 @@ def _words(length: timedelta) -> str:
 # --- how rows depend on one another --------------------------------------------------------------------
 
 
-def _row_influence(candidate: Sums, champion: Sums) -> Floats:
-    """What each row adds to the difference, to first order."""
-    import numpy as np
-
-    sides = []
-    for sums in (candidate, champion):
-        totals = _totals(sums)
-        gradient = _gradient(sums.value, totals[None])[0]
-        shares = (column() * slope for column, slope in zip(sums.columns, gradient, strict=True))
-        sides.append(sum(shares, start=np.zeros(1)))
-    influence: Floats = sides[0] - sides[1]
-    return influence
-
-
 def _dependence(series: Floats, scale: float) -> float:
     """Integrated autocorrelation time, in rows, by Geyer's initial monotone sequence (1992, section 3.3).
 
@@ -279,71 +276,33 @@ def _dependence(series: Floats, scale: float) -> float:
 
 
 def _paired(
-    measure: str, candidate: Sums, champion: Sums, rows: Rows, partition: _Partition, resamples: int
+    rule: Rule, candidate: Measured, champion: Measured, rows: Rows, partition: _Partition, resamples: int
 ) -> tuple[dict[Scale, Effect], _Partition]:
     import numpy as np
 
-    sums = [_unit_sums(version, partition) for version in (candidate, champion)]
-    values = (candidate.value, champion.value)
+    new, old = (version.by_unit(partition.of_row, partition.count) for version in (candidate, champion))
     every = np.ones((1, partition.count))
-    here = _effects(measure, *_linearised(sums, values, every))
+    here = _effects(rule, new(every), old(every))
     widen = partition.widen * partition.count / (partition.count - 1)
     random = np.random.default_rng(rows.seed)
     drawn = random.multinomial(partition.count, np.full(partition.count, 1 / partition.count), resamples)
     low, high = 1.0, 1.0
     if resamples:
-        resampled = _effects(measure, *_linearised(sums, values, drawn.astype(float)))["absolute"]
+        resampled = _effects(rule, new(drawn.astype(float)), old(drawn.astype(float)))["absolute"]
+        if not rule.exact:
+            _require_smooth(here["absolute"], resampled)
         low, high = _stretch(float(here["absolute"].value[0]), resampled, drawn, widen)
     effects: dict[Scale, Effect] = {}
     for scale, each in here.items():
         value, base = float(each.value[0]), float(each.base[0])
         if base > 0:
             error = float(np.sqrt((each.influence[0] ** 2).sum() * widen))
-            least = _least_error(measure, rows.count) / base
+            least = rule.least_error / base
             of_base = float(np.sqrt((each.base_influence[0] ** 2).sum() * widen))
             # gain = value * base + influence * base, to first order
             shared = float((each.influence[0] * each.base_influence[0]).sum() * widen) + value * of_base**2
             effects[scale] = Effect(value, max(error, least), low, high, of_base, shared)
     return effects, partition
-
-
-def _unit_sums(sums: Sums, partition: _Partition) -> Floats:
-    import numpy as np
-
-    return np.column_stack(
-        [np.bincount(partition.of_row, column(), partition.count) for column in sums.columns]
-    )
-
-
-_Side = tuple["Floats", "Floats"]
-
-
-def _linearised(
-    sums: Sequence[Floats], values: Sequence[Callable[[Floats], Floats]], weights: Floats
-) -> tuple[_Side, _Side]:
-    """Value of each version under each row of weights, and the influence of each unit on it."""
-    sides = []
-    for unit_sums, value in zip(sums, values, strict=True):
-        totals = weights @ unit_sums
-        gradient = _gradient(value, totals)
-        own = (gradient * totals).sum(axis=1, keepdims=True) / unit_sums.shape[0]
-        sides.append((value(totals), gradient @ unit_sums.T - own))
-    return sides[0], sides[1]
-
-
-def _gradient(value: Callable[[Floats], Floats], totals: Floats) -> Floats:
-    """Central differences, one column after another."""
-    import numpy as np
-
-    gradient = np.empty_like(totals)
-    for place in range(totals.shape[1]):
-        step = _STEP * (np.abs(totals[:, place]).max() or 1.0)
-        above, below = totals.copy(), totals.copy()
-        above[:, place] += step
-        below[:, place] -= step
-        with np.errstate(divide="ignore", invalid="ignore"):
-            gradient[:, place] = (value(above) - value(below)) / (2 * step)
-    return gradient
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -363,18 +322,18 @@ class _Difference:
     base_influence: Floats
 
 
-def _effects(measure: str, new: _Side, old: _Side) -> dict[Scale, _Difference]:
+def _effects(rule: Rule, new: Side, old: Side) -> dict[Scale, _Difference]:
     """The difference on every scale. Where its base is 0 it is not defined."""
     import numpy as np
 
-    up = DIRECTIONS[measure] == "up"
-    sign = 1.0 if up else -1.0
+    sign = 1.0 if rule.direction == "up" else -1.0
     gain, slope = sign * (new[0] - old[0]), sign * (new[1] - old[1])
-    bases: dict[Scale, _Side] = {
+    bases: dict[Scale, Side] = {
         "absolute": (np.ones_like(gain), np.zeros_like(slope)),
         "relative": (np.abs(old[0]), np.sign(old[0])[:, None] * old[1]),
-        "error-reduction": (1 - old[0], -old[1]) if up else (old[0], old[1]),
     }
+    if rule.best is not None:
+        bases["error-reduction"] = sign * (rule.best - old[0]), -sign * old[1]
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
             scale: _Difference(
@@ -403,11 +362,22 @@ def _stretch(value: float, resampled: _Difference, drawn: Integers, widen: float
     return _stretched(float(low) / student), _stretched(float(high) / student)
 
 
+def _require_smooth(here: _Difference, resampled: _Difference) -> None:
+    """Refuse a difference whose resamples spread much further than its derivatives say: these mean nothing.
+
+    Among our measures there is none; a user's own may be a rounded value.
+    """
+    import numpy as np
+
+    if not np.isfinite(here.influence).all():
+        raise Unpaired("it is not defined when rows weigh a little more or less")
+    known = resampled.value[np.isfinite(resampled.value)]
+    spread = float(known.std()) if len(known) else 0.0
+    error = float(np.sqrt((here.influence[0] ** 2).sum()))
+    if spread > _MOST_SPREAD * error + _ROUNDING * float(np.abs(known).max(initial=0.0)):
+        raise Unpaired("it does not change smoothly when rows weigh a little more or less")
+
+
 def _stretched(ratio: float) -> float:
     """Where a few rows carry all of a difference, resamples without them reach infinitely far."""
     return min(max(1.0, ratio), _MOST_STRETCH)
-
-
-def _least_error(measure: str, rows: int) -> float:
-    """Where no row tells two classifiers apart, three in ``rows`` still might (the rule of three, 5 %)."""
-    return 2 / rows if DIRECTIONS[measure] == "up" and measure != "r2" else 0.0

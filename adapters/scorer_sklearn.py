@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ..ports.data import Snapshot
 from ..ports.errors import MissingExtra, Permanent
@@ -14,7 +14,10 @@ from ..ports.scorer import Paired, Scores, ScoringTask
 from .scorer_calibration import ece_of
 from .scorer_classes import MOST_CLASSES, Class, Truth, class_value, encode, truth_of
 from .scorer_columns import Answers, Column, read_answers, read_groups, read_label, read_segments, read_times
-from .scorer_paired import Rows, Sums, Unpaired, compare
+from .scorer_measured import Measured
+from .scorer_own import Function, OwnMeasure, own_value, rule_of_own
+from .scorer_paired import Rows, Unpaired, compare
+from .scorer_results import Measure, scores_of, with_own, without_rows
 from .scorer_sums import class_sums, number_sums
 
 if TYPE_CHECKING:
@@ -24,13 +27,8 @@ if TYPE_CHECKING:
     from .scorer_columns import Floats
     from .scorer_sums import Mask
 
-_Measure = float | str  # a value, or the reason why there is none
-_SumsOf = Callable[[str, str], Sums]  # by measure, and by whose predictions they are
+_MeasuredOf = Callable[[str, str], Measured]  # by measure, and by whose predictions they are
 
-_MEASURES = {
-    "classification": ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier", "ece"),
-    "regression": ("mae", "rmse", "r2", "mape"),
-}
 _MOST_SEGMENTS = 50
 _SUM_TOLERANCE = 1e-3  # probabilities stored as float32, or rounded, do not add up to 1 exactly
 
@@ -47,7 +45,13 @@ class SklearnScorer:
     - Precision of a class that is never predicted is unknown; its f1 is 0, because rows of it were missed.
     - With a single class in the labels only accuracy, log_loss, brier and ece can be known.
     - roc_auc takes any scores; log_loss, brier and ece want probabilities.
+
+    Args:
+        own: Functions of the user's own measures, by ``module:function``.
     """
+
+    def __init__(self, own: Mapping[str, Function] | None = None) -> None:
+        self._own = dict(own or {})
 
     def score(
         self,
@@ -78,31 +82,49 @@ class SklearnScorer:
         given = {"candidate": candidate} | ({"champion": champion} if champion else {})
         _check_counts(snapshot, given)
         if snapshot.rows == 0:
-            return _without_rows(task, given)
+            return without_rows(task, given)
         label, answers = _read(task, snapshot, given)
         identical = champion is not None and answers["candidate"].same_as(answers["champion"])
         labelled = label.values.is_valid()
         if not labelled.true_count:
-            return _without_rows(task, given, identical)
-        measure = _classify if task.kind == "classification" else _regress
+            return without_rows(task, given, identical)
+        measure = partial(self._measured, task)
         of_labelled = {who: answer.filter(labelled) for who, answer in answers.items()}
-        scores, sums = measure(task, label.filter(labelled), of_labelled, identical)
+        scores, measured = measure(label.filter(labelled), of_labelled, identical)
         if champion is None or task.compared is None:
             return scores
         rows = _rows(task, snapshot, labelled)
         if rows is None:
             why = "the rows have no times, so nobody knows which are independent"
             return replace(scores, unpaired=why, unguarded=dict.fromkeys(task.guarded, why))
-        scores = _with_guarded(_with_difference(scores, task, sums, rows), task, sums, rows)
+        scores = _with_guarded(_with_difference(scores, task, measured, rows), task, measured, rows)
         segments = _segments(task, snapshot, labelled)
 
         def within(mask: Mask) -> Scores:
             chosen = pa.array(mask)
             own = {who: answer.filter(chosen) for who, answer in of_labelled.items()}
-            found, own_sums = measure(task, label.filter(labelled).filter(chosen), own, False)
-            return _with_difference(found, task, own_sums, rows.where(mask))
+            found, of_these = measure(label.filter(labelled).filter(chosen), own, False)
+            return _with_difference(found, task, of_these, rows.where(mask))
 
         return _with_segments(scores, {name: within(mask) for name, mask in segments.items()})
+
+    def _measured(
+        self, task: ScoringTask, label: Column, answers: Mapping[str, Answers], identical: bool
+    ) -> tuple[Scores, _MeasuredOf]:
+        """Every measure of every version, ours and the user's."""
+        measure = _classify if task.kind == "classification" else _regress
+        scores, ours = measure(task, label, answers, identical)
+        functions = {own.name: self._own.get(own.function) for own in task.own}
+
+        def measured(name: str, who: str) -> Measured:
+            function = functions.get(name)
+            return OwnMeasure(function, label, answers[who].values) if function else ours(name, who)
+
+        values = {
+            who: {name: own_value(function, label, answer.values) for name, function in functions.items()}
+            for who, answer in answers.items()
+        }
+        return with_own(scores, values), measured
 
 
 def _require_libraries() -> None:
@@ -143,7 +165,7 @@ def _read(
 
 def _classify(
     task: ScoringTask, label: Column, answers: Mapping[str, Answers], identical: bool
-) -> tuple[Scores, _SumsOf]:
+) -> tuple[Scores, _MeasuredOf]:
     coded, classes = encode([label.values, *(answer.values.values for answer in answers.values())])
     truth = truth_of(task, coded[0], classes, label.dtype)
     predicted = dict(zip(answers, coded[1:], strict=True))
@@ -153,7 +175,7 @@ def _classify(
         for who in answers
     }
     common = sorted(truth.present, key=lambda code: -truth.counts[code])[:MOST_CLASSES]
-    scores = _scores(
+    scores = scores_of(
         len(truth.codes),
         measured,
         labels={truth.names[code]: truth.counts[code] for code in common},
@@ -168,7 +190,7 @@ def _discordant(truth: Codes, candidate: Codes, champion: Codes) -> tuple[int, i
     return int((right & ~champion_right).sum()), int((champion_right & ~right).sum())
 
 
-def _measure_classes(task: ScoringTask, truth: Truth, predicted: Codes) -> dict[str, _Measure]:
+def _measure_classes(task: ScoringTask, truth: Truth, predicted: Codes) -> dict[str, Measure]:
     import numpy as np
     from sklearn.metrics import precision_recall_fscore_support
 
@@ -189,7 +211,7 @@ def _by_class(answer: Answers, *, text: bool) -> dict[Class, Floats]:
     return {class_value(name, text=text): column.floats() for name, column in answer.scores.items()}
 
 
-def _measure_scores(task: ScoringTask, truth: Truth, by_class: Mapping[Class, Floats]) -> dict[str, _Measure]:
+def _measure_scores(task: ScoringTask, truth: Truth, by_class: Mapping[Class, Floats]) -> dict[str, Measure]:
     names = ("roc_auc", "log_loss", "brier", "ece")
     unscored = [truth.names[code] for code in truth.present if truth.classes[code] not in by_class]
     if not by_class:
@@ -239,7 +261,7 @@ def _log_loss(truth: Truth, scores: Mapping[Class, Floats]) -> float:
     return float(log_loss(table[truth.codes], values, labels=range(len(scores))))
 
 
-def _brier(truth: Truth, scores: Mapping[Class, Floats]) -> _Measure:
+def _brier(truth: Truth, scores: Mapping[Class, Floats]) -> Measure:
     import numpy as np
 
     if not truth.judged:
@@ -256,15 +278,15 @@ def _brier(truth: Truth, scores: Mapping[Class, Floats]) -> _Measure:
 
 def _regress(
     task: ScoringTask, label: Column, answers: Mapping[str, Answers], identical: bool
-) -> tuple[Scores, _SumsOf]:
+) -> tuple[Scores, _MeasuredOf]:
     truth = label.floats()
     predicted = {who: answer.values.floats() for who, answer in answers.items()}
     measured = {who: _measure_errors(truth, values) for who, values in predicted.items()}
-    scores = _scores(len(truth), measured, identical=identical)
+    scores = scores_of(len(truth), measured, identical=identical)
     return scores, lambda measure, who: number_sums(measure, truth, predicted[who])
 
 
-def _measure_errors(truth: Floats, predicted: Floats) -> dict[str, _Measure]:
+def _measure_errors(truth: Floats, predicted: Floats) -> dict[str, Measure]:
     import numpy as np
     from sklearn import metrics
 
@@ -304,28 +326,32 @@ def _with_segments(scores: Scores, found: Mapping[str, Scores]) -> Scores:
     return replace(scores, segments=told, untold=untold)
 
 
-def _with_difference(scores: Scores, task: ScoringTask, sums: _SumsOf, rows: Rows) -> Scores:
-    found = _difference(scores, str(task.compared), task, sums, rows)
+def _with_difference(scores: Scores, task: ScoringTask, measured: _MeasuredOf, rows: Rows) -> Scores:
+    found = _difference(scores, str(task.compared), task, measured, rows)
     return replace(scores, unpaired=found) if isinstance(found, str) else replace(scores, paired=found)
 
 
-def _with_guarded(scores: Scores, task: ScoringTask, sums: _SumsOf, rows: Rows) -> Scores:
-    found = {name: _difference(scores, name, task, sums, rows) for name in task.guarded}
+def _with_guarded(scores: Scores, task: ScoringTask, measured: _MeasuredOf, rows: Rows) -> Scores:
+    found = {name: _difference(scores, name, task, measured, rows) for name in task.guarded}
     told = {name: each for name, each in found.items() if isinstance(each, Paired)}
     untold = {name: each for name, each in found.items() if isinstance(each, str)}
     return replace(scores, guarded=told, unguarded=untold)
 
 
-def _difference(scores: Scores, measure: str, task: ScoringTask, sums: _SumsOf, rows: Rows) -> Paired | str:
+def _difference(
+    scores: Scores, measure: str, task: ScoringTask, measured: _MeasuredOf, rows: Rows
+) -> Paired | str:
     """The difference in a measure, or why it cannot be told."""
     if measure not in scores.candidate:
         return f"{measure} is not computed for a model of {task.kind}"
     if measure in scores.unknown:
         return scores.unknown[measure]
     discordant = scores.discordant if measure == "accuracy" else None
-    sides = (sums(measure, "candidate"), sums(measure, "champion"))
+    new, old = measured(measure, "candidate"), measured(measure, "champion")
+    own = next((each for each in task.own if each.name == measure), None)
+    rule = rule_of_own(own, (new, old), task.kind) if own else None
     try:
-        return compare(measure, *sides, rows, task.units, discordant)
+        return compare(measure, new, old, rows, task.units, discordant, rule=rule)
     except Unpaired as reason:
         return str(reason)
 
@@ -344,42 +370,3 @@ def _rows(task: ScoringTask, snapshot: Snapshot, labelled: pa.Array) -> Rows | N
         groups=None if groups is None else read_groups(snapshot, groups)[mask],
         seed=int(snapshot.sha256[:16], 16),
     )
-
-
-# --- results -------------------------------------------------------------------------------------------
-
-
-def _without_rows(task: ScoringTask, given: Iterable[str], identical: bool = False) -> Scores:
-    reasons: dict[str, _Measure] = dict.fromkeys(_MEASURES[task.kind], "the holdout has no labelled rows")
-    return _scores(0, dict.fromkeys(given, reasons), identical=identical)
-
-
-def _scores(rows: int, measured: Mapping[str, Mapping[str, _Measure]], **details: Any) -> Scores:
-    checked = {
-        who: {name: _finite(value) for name, value in measures.items()} for who, measures in measured.items()
-    }
-    values = {
-        who: {name: None if isinstance(value, str) else value for name, value in measures.items()}
-        for who, measures in checked.items()
-    }
-    unknown = {name: _reason(checked, name) for name in checked["candidate"]}
-    return Scores(
-        rows=rows,
-        candidate=values["candidate"],
-        champion=values.get("champion"),
-        unknown={name: reason for name, reason in unknown.items() if reason},
-        **details,
-    )
-
-
-def _finite(value: _Measure) -> _Measure:
-    if isinstance(value, str):
-        return value
-    return float(value) if math.isfinite(value) else "the result is not finite"
-
-
-def _reason(measured: Mapping[str, Mapping[str, _Measure]], name: str) -> str:
-    reasons = {who: value for who, measures in measured.items() if isinstance(value := measures[name], str)}
-    if len(reasons) == len(measured) and len(set(reasons.values())) == 1:
-        return next(iter(reasons.values()))
-    return "; ".join(f"{who}: {reason}" for who, reason in reasons.items())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .scorer_calibration import ece_sums
 from .scorer_classes import Class, Truth
-from .scorer_paired import Sums
+from .scorer_measured import Sums
 
 if TYPE_CHECKING:
     import numpy as np

@@ -19,6 +19,7 @@ from autoretrain.domain.canary_spec import CanarySpec, CanaryStepSpec
 from autoretrain.domain.config import TriggerConfig
 from autoretrain.domain.guardrail_spec import GuardrailSpec
 from autoretrain.domain.limits import Limit
+from autoretrain.domain.metric_spec import OwnMetricSpec
 from autoretrain.domain.routes import Route
 from autoretrain.domain.spec import PromotionSpec, TrainingSpec
 from autoretrain.domain.watch_spec import WatchSpec
@@ -62,6 +63,7 @@ _TABLES: Mapping[str, type[BaseModel]] = {
         TriggerConfig,
         TrainingSpec,
         PromotionSpec,
+        OwnMetricSpec,
         WatchSpec,
         GuardrailSpec,
         CanarySpec,

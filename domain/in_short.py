@@ -94,11 +94,12 @@ def _measured(job: RetrainingJob) -> str:
         text += f": {effect}, which may be anything between {low} and {high}{_doubt(numbers)}"
     elif numbers.get("improvement") is not None:
         text += f": {numbers['improvement']:+.2%}"
-    return text + _worse_is_more(numbers["metric"])
+    return text + _worse_is_more(numbers)
 
 
-def _worse_is_more(metric: str) -> str:
-    return " (less is better)" if DIRECTIONS.get(metric) == "down" else ""
+def _worse_is_more(numbers: Mapping[str, Any]) -> str:
+    direction = numbers.get("direction") or DIRECTIONS.get(numbers["metric"])
+    return " (less is better)" if direction == "down" else ""
 
 
 def _doubt(numbers: Mapping[str, Any]) -> str:

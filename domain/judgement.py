@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from ..ports.scorer import DIRECTIONS
 from .checks import UNBENDING, guard_checks, kept_back
 from .claims import Claim, Kind, judge_claim
 from .guardrails import guard_segments
@@ -77,6 +76,7 @@ def _by_policy(spec: ModelSpec, state: ModelState, job: RetrainingJob, result: V
         "quarter": quarter_of(now),
         "decision": state.spending.number(now),
         "reused": reused(state, job, quarter_of(now)),
+        **_terms(spec),
     }
     decision = replace(decision, numbers={**decision.numbers, **account})
     return guard_segments(decision, claim_of(spec, NON_INFERIORITY), result.segments)
@@ -198,16 +198,23 @@ def _numbers(spec: ModelSpec, result: ValidationResult) -> dict[str, object]:
         "candidate": result.metrics.get(metric),
         "champion": champion,
         "rows": result.rows,
+        **_terms(spec),
     }
+
+
+def _terms(spec: ModelSpec) -> dict[str, object]:
+    """What nobody but the settings knows of a user's own measure; nothing for one of ours."""
+    own = spec.own_metrics.get(spec.comparison)
+    return {"direction": own.direction, "best": own.best} if own else {}
 
 
 def _compare(spec: ModelSpec, result: ValidationResult, min_improvement: float) -> Decision:
     metric = spec.comparison
     decision = compare(
         metric,
-        DIRECTIONS[metric],
+        spec.directions[metric],
         result.metrics.get(metric),
         (result.champion_metrics or {}).get(metric),
         min_improvement,
     )
-    return replace(decision, numbers={**decision.numbers, "rows": result.rows})
+    return replace(decision, numbers={**decision.numbers, "rows": result.rows, **_terms(spec)})

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..ports.compute import RunState
-from ..ports.scorer import DIRECTIONS
 from ..ports.values import Pending
 from .canary_steps import ending, first_step
 from .checks import Evidence, Guardrail, guardrails_of
@@ -123,7 +122,7 @@ def decide_validation(
         "job.validated",
         validation=result,
         metric=spec.comparison,
-        direction=DIRECTIONS[spec.comparison],
+        direction=spec.directions[spec.comparison],
     )
     alarm = floor_alarm(spec, state, measured_on_holdout(spec, state, job, result), now)
     decision = judge(spec, state, job, result)

@@ -14,6 +14,7 @@ from ..ports.scorer import DIRECTIONS, Scale, ScoringTask, Units
 from .canary_spec import CanarySpec
 from .config import TriggerConfig
 from .guardrail_spec import GuardrailSpec
+from .metric_spec import OwnMetricSpec, name_flaw
 from .promotion import APPROVAL, BY_TRIGGER, CLAIM_OF_TRIGGER, MOST_HOLDOUT_DAYS, POLICIES, SEED_POINT
 from .sealing import digest_of
 from .slots import ScheduleRule
@@ -178,6 +179,7 @@ class ModelSpec(BaseModel):
         promotion: How it is judged.
         watch: How it is watched once it serves.
         canary: How it is tried on a share of the traffic before it is promoted; not at all without steps.
+        own_metrics: Measures of your own, by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -210,18 +212,20 @@ class ModelSpec(BaseModel):
     promotion: PromotionSpec = Field(default_factory=PromotionSpec)
     watch: WatchSpec = Field(default_factory=WatchSpec)
     canary: CanarySpec = Field(default_factory=CanarySpec)
+    own_metrics: dict[str, OwnMetricSpec] = _younger({})
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         problems = self._regressor_problems() if self.task == "regression" else []
         if self.task == "classification" and self.floor < ACCURACY_FLOOR:
             problems.append(("promotion.floor", f"cannot be below {ACCURACY_FLOOR} for a classifier"))
-        if self.direction is None and self.metric not in DIRECTIONS:
+        if self.direction is None and self.metric not in self.directions:
             problems.append(("direction", f"say whether {self.metric} is better 'up' or 'down'"))
-        if self.comparison not in DIRECTIONS:
-            known = ", ".join(DIRECTIONS)
+        if self.comparison not in self.directions:
+            known = ", ".join(self.directions)
             problems.append(("promotion.metric", f"{self.comparison} is not computed; there are {known}"))
-        problems += self.watch.problems(self.watched_metric)
+        problems += self._own_problems()
+        problems += self.watch.problems(self.watched_metric, self.directions)
         problems += self.promotion.guardrails.problems(self.task, self.promotion.group)
         if problems:
             raise Flaws(problems)
@@ -242,6 +246,22 @@ class ModelSpec(BaseModel):
         if self.promotion.floor is not None and self.promotion.floor <= 0:
             problems.append(("promotion.floor", "R² of a regressor must be above 0"))
         return problems
+
+    def _own_problems(self) -> Iterator[tuple[str, str]]:
+        for name in self.own_metrics:
+            if flaw := name_flaw(name):
+                yield f"own_metrics.{name}", flaw
+        compared, watched = self.own_metrics.get(self.comparison), self.own_metrics.get(self.metric)
+        if compared and compared.best is None and self.promotion.scale == "error-reduction":
+            fix = "state the value of a perfect model, since promotion.scale is a share of the way to it"
+            yield f"own_metrics.{self.comparison}.best", fix
+        if watched and self.direction not in (None, watched.direction):
+            yield "direction", f"own_metrics.{self.metric} says {watched.direction!r}, so leave this out"
+
+    @property
+    def directions(self) -> dict[str, Literal["up", "down"]]:
+        """Which way each measure is better that is computed on a holdout, the user's own included."""
+        return DIRECTIONS | {name: own.direction for name, own in self.own_metrics.items()}
 
     @property
     def worst_acceptable(self) -> float:
@@ -287,6 +307,7 @@ class ModelSpec(BaseModel):
             units,
             promotion.segments,
             guarded=promotion.guardrails.compared,
+            own=tuple(own.named(name) for name, own in self.own_metrics.items()),
         )
 
     @property
@@ -328,7 +349,7 @@ class ModelSpec(BaseModel):
             "performance": PerformanceRule(
                 metric=self.metric,
                 threshold=self.worst_acceptable,
-                direction=self.direction or DIRECTIONS[self.metric],
+                direction=self.direction or self.directions[self.metric],
                 window=window,
                 min_rows=self.min_rows,
                 stale_after=timedelta(hours=self.stale_after_hours),

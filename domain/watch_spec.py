@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Literal
 
@@ -57,16 +57,17 @@ class WatchSpec(BaseModel):
         """How long a watch takes at most."""
         return timedelta(days=2 * self.days if self.deadline_days is None else self.deadline_days)
 
-    def problems(self, metric: str) -> Iterator[tuple[str, str]]:
+    def problems(self, metric: str, measures: Iterable[str] = DIRECTIONS) -> Iterator[tuple[str, str]]:
         """What stands against a watch: fields with what is wrong.
 
         Args:
             metric: The measure that is watched.
+            measures: All that are computed on a holdout.
         """
         if not self.days:
             return
-        if metric not in DIRECTIONS:
-            known = ", ".join(DIRECTIONS)
+        if metric not in measures:
+            known = ", ".join(measures)
             yield "watch.metric", f"{metric} is not computed on a holdout; there are {known}"
         if self.batches < (fewest := fewest_samples(self.alpha)):
             fix = (

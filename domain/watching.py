@@ -9,7 +9,6 @@ from typing import Any
 
 from ..ports.errors import Refused
 from ..ports.metrics import MetricQuery, MetricWindow
-from ..ports.scorer import DIRECTIONS
 from .jobs import RetrainingJob
 from .plan import Phase, phase_of
 from .requests import ask_rollback
@@ -37,7 +36,7 @@ def watch_begun(spec: ModelSpec, state: ModelState, job: RetrainingJob) -> tuple
     measured = job.validation.metrics.get(metric) if job.validation and previous is None else None
     terms = {
         "metric": metric,
-        "direction": DIRECTIONS[metric],
+        "direction": spec.directions[metric],
         "batch_seconds": watch.batch_days * 86400,
         "delay_seconds": watch.delay_hours * 3600,
         "min_rows": watch.min_rows,

@@ -34,6 +34,7 @@ from ..ports.inspector import Inspector
 from ..ports.metrics import MetricSource
 from ..ports.predictor import Predictor
 from ..ports.scorer import Scorer
+from .own_metrics import OwnMetrics, load_own_metrics
 from .prometheus import prometheus_access
 from .routers import build_router
 from .settings import Secrets, Settings, secret_variables
@@ -176,10 +177,11 @@ def _predictor(settings: Settings, compute: Any, registry: Any, store: ObjectSto
     return StoredPredictor(predictor, store) if store else predictor
 
 
-def _scorer(store: ObjectStore | None) -> Scorer:
+def _scorer(store: ObjectStore | None, own: OwnMetrics) -> Scorer:
     from ..adapters.scorer_sklearn import SklearnScorer
 
-    return StoredScorer(SklearnScorer(), store) if store else SklearnScorer()
+    scorer = SklearnScorer(own.functions)
+    return StoredScorer(scorer, store) if store else scorer
 
 
 def _inspector(store: ObjectStore | None) -> Inspector:
@@ -287,11 +289,12 @@ class Container(containers.DeclarativeContainer):
         kubernetes=providers.Singleton(_kubernetes, settings),
     )
     object_store = providers.Singleton(_store, settings)
+    own_metrics = providers.Singleton(load_own_metrics, settings)
     data = providers.Singleton(_data, settings, object_store)
     registry = providers.Singleton(_registry, settings)
     tracker = providers.Singleton(_tracker, settings)
     predictor = providers.Singleton(_predictor, settings, compute, registry, object_store)
-    scorer = providers.Singleton(_scorer, object_store)
+    scorer = providers.Singleton(_scorer, object_store, own_metrics)
     inspector = providers.Singleton(_inspector, object_store)
     metrics = providers.Selector(
         providers.Callable(lambda settings: settings.adapters.metrics, settings),
@@ -340,14 +343,16 @@ def build_ports(settings: Settings, replacements: Mapping[str, Any]) -> Ports:
 
     Raises:
         TypeError: There is no port of a given name.
-        ConfigurationError: A secret that the settings ask for is missing, or what a canary needs.
+        ConfigurationError: A secret that the settings ask for is missing, or what a canary needs, or a
+            function of the user's cannot be used.
     """
     unknown = sorted(set(replacements) - set(PORTS))
     if unknown:
         raise TypeError(f"there is no port named {', '.join(unknown)}; there are {', '.join(PORTS)}")
-    if problems := list(canary_problems(settings, replacements)):
-        raise ConfigurationError(problems)
     container = Container(settings=settings, secrets=Secrets())
+    own = [] if "scorer" in replacements else container.own_metrics().problems
+    if problems := [*canary_problems(settings, replacements), *own]:
+        raise ConfigurationError(problems)
     for name, port in _with_ledger(replacements).items():
         container.providers[name].override(providers.Object(port))
     return Ports(**{name: container.providers[name]() for name in PORTS})

@@ -40,6 +40,24 @@ class Units:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnMetric:
+    """A measure that a user has written.
+
+    Attributes:
+        name: What it is called in settings, entries and metrics.
+        function: Where it is, as ``module:function``.
+        direction: Which way it is better.
+        best: The value of a perfect model; ``None`` where there is none, and then no difference is told as a
+            fraction of the distance from it.
+    """
+
+    name: str
+    function: str
+    direction: Literal["up", "down"]
+    best: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ScoringTask:
     """How a model is to be measured.
 
@@ -53,6 +71,7 @@ class ScoringTask:
         units: What may be resampled to learn that.
         segments: Columns of the snapshot; rows that share a value of one are compared by themselves, too.
         guarded: Further measures whose difference is wanted.
+        own: The user's own measures, which are computed beside those of the kind.
     """
 
     kind: Literal["classification", "regression"]
@@ -62,6 +81,7 @@ class ScoringTask:
     units: Units = field(default_factory=Units)
     segments: tuple[str, ...] = ()
     guarded: tuple[str, ...] = ()
+    own: tuple[OwnMetric, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from scipy import optimize, signal, stats
 
 from autoretrain.adapters.scorer_classes import truth_of
-from autoretrain.adapters.scorer_paired import RESAMPLES, Rows, Sums, Unpaired, compare
+from autoretrain.adapters.scorer_measured import Sums
+from autoretrain.adapters.scorer_paired import RESAMPLES, Rows, Unpaired, compare
 from autoretrain.adapters.scorer_sums import class_sums, number_sums
 from autoretrain.ports.scorer import Paired, ScoringTask, Units
 

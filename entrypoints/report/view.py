@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from ...domain.checks import Guardrail
 from ...domain.explain import Moment, timeline
@@ -258,7 +259,7 @@ def _required(job: RetrainingJob) -> Mapping[str, float]:
         least = numbers["bar"]
     if least is None or champion is None or metric is None:
         return {}
-    return {metric: _value_at(least, numbers.get("scale", "relative"), champion, metric)}
+    return {metric: _value_at(least, numbers.get("scale", "relative"), champion, numbers)}
 
 
 def _between(job: RetrainingJob) -> Mapping[str, tuple[float, float]]:
@@ -267,16 +268,23 @@ def _between(job: RetrainingJob) -> Mapping[str, tuple[float, float]]:
     if "low" not in numbers:
         return {}
     metric, champion, scale = numbers["metric"], numbers["champion"], numbers["scale"]
-    low, high = (_value_at(numbers[side], scale, champion, metric) for side in ("low", "high"))
+    low, high = (_value_at(numbers[side], scale, champion, numbers) for side in ("low", "high"))
     end = 1.0 if DIRECTIONS.get(metric) == "up" else math.inf  # an interval knows no end of its measure
     return {metric: (min(low, high, end), min(max(low, high), end))}
 
 
-def _value_at(effect: float, scale: Scale, champion: float, metric: str) -> float:
+def _value_at(effect: float, scale: Scale, champion: float, numbers: Mapping[str, Any]) -> float:
     """The value of a measure that differs by an effect from the champion's."""
-    up = DIRECTIONS.get(metric, "up") == "up"
-    base = {"absolute": 1.0, "relative": abs(champion), "error-reduction": 1 - champion if up else champion}
+    up, best = _is_up(numbers), numbers.get("best")
+    perfect: float = (1.0 if up else 0.0) if best is None else best
+    base = {"absolute": 1.0, "relative": abs(champion), "error-reduction": abs(perfect - champion)}
     return champion + base[scale] * effect if up else champion - base[scale] * effect
+
+
+def _is_up(numbers: Mapping[str, Any]) -> bool:
+    """Whether more is better; a decision about a user's own measure says so itself."""
+    direction = numbers.get("direction") or DIRECTIONS.get(numbers["metric"], "up")
+    return bool(direction == "up")
 
 
 def _score_text(score: Score) -> str:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from null_candidates import HOUR, NUMBERS, SETTINGS, World
 from scipy import stats
 
-from autoretrain.adapters.scorer_paired import Rows, Sums, Unpaired, compare
+from autoretrain.adapters.scorer_measured import Sums
+from autoretrain.adapters.scorer_paired import Rows, Unpaired, compare
 from autoretrain.adapters.scorer_sums import number_sums
 from autoretrain.ports.scorer import Paired, Units
 

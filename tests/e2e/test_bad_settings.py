@@ -312,3 +312,51 @@ def test_a_watch_that_can_show_nothing(tmp_path: Path) -> None:
     found = problems(tmp_path, MODEL + "[models.boiler.watch]\ndays = 3\ndeadline_days = 2\n")
     assert sorted(found) == ["models.boiler.watch.days", "models.boiler.watch.deadline_days"]
     assert "3 batches can never show harm at alpha 0.05; watch 4 or more" in found["models.boiler.watch.days"]
+
+
+def test_measures_of_ones_own(tmp_path: Path) -> None:
+    found = problems(
+        tmp_path,
+        MODEL
+        + """
+        direction = "up"
+        metric = "cost"
+        promotion = { metric = "cost", scale = "error-reduction" }
+        own_metrics.cost = { function = "costs:cost", direction = "down" }
+        own_metrics.accuracy = { function = "costs:cost", direction = "up" }
+        own_metrics."a b" = { function = "costs:cost", direction = "up" }
+        """,
+    )
+    assert {
+        where.removeprefix("models.boiler."): line.partition(": ")[2] for where, line in found.items()
+    } == {
+        "own_metrics.accuracy": "is computed already; give yours another name",
+        "own_metrics.a b": "name it with letters, digits and underscores, beginning with a letter",
+        "own_metrics.cost.best": "state the value of a perfect model, since promotion.scale is a share of "
+        "the way to it",
+        "direction": "own_metrics.cost says 'down', so leave this out",
+    }
+
+
+def test_a_measure_of_ones_own_says_where_it_is_and_which_way_is_better(tmp_path: Path) -> None:
+    found = problems(
+        tmp_path,
+        MODEL
+        + """
+        own_metrics.cost = { function = "costs.cost" }
+        own_metrics.other = { function = "costs:other", direction = "sideways", best = nan }
+        """,
+    )
+    assert set(found) == {
+        f"models.boiler.own_metrics.{field}"
+        for field in ("cost.function", "cost.direction", "other.direction", "other.best")
+    }
+    assert '"module:function"' in found["models.boiler.own_metrics.cost.function"]
+
+
+def test_the_comparison_names_the_measures_there_are(tmp_path: Path) -> None:
+    text = (
+        MODEL
+        + 'promotion.metric = "costs"\nown_metrics.cost = { function = "costs:cost", direction = "down" }'
+    )
+    assert "ece, cost" in problems(tmp_path, text)["models.boiler.promotion.metric"]

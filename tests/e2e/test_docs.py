@@ -48,6 +48,7 @@ def settings_classes(
                 named = {
                     "models": "NAME",
                     "queries": "METRIC",
+                    "own_metrics": "METRIC",
                     "groups": "GROUP",
                     "compute": "BACKEND",
                     "targets": "NAME",
