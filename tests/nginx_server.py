@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import pwd
+import shlex
 import subprocess
 import time
 from collections import Counter
@@ -138,6 +139,20 @@ class Nginx:
                     said = "".join(file.read_text() for file in self.folder.glob("*.log"))
                     raise RuntimeError(f"nginx did not start: {said}") from None
                 time.sleep(0.02)
+
+    def reload_that_waits(self) -> list[str]:
+        """A command that reloads it, and ends when nobody answers by the file before any more."""
+        script = self.folder / "reload.sh"
+        script.write_text(
+            f"""master=$(cat {self.folder}/nginx.pid)
+before=$(cat /proc/$master/task/$master/children)
+{shlex.join(self.command)} -s reload || exit 1
+for worker in $before; do
+    while kill -0 $worker 2>/dev/null; do sleep 0.02; done
+done
+"""
+        )
+        return ["sh", str(script)]
 
     def stop(self) -> None:
         """End it."""

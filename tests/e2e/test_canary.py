@@ -249,7 +249,7 @@ def test_behind_nginx(tmp_path: Path) -> None:
 router = "nginx"
 folder = "{nginx.folder / "splits"}"
 check = {[*nginx.command, "-T"]}
-reload = {[*nginx.command, "-s", "reload"]}
+reload = {nginx.reload_that_waits()}
 
 [traffic.models.boiler]
 champion = "boiler"

@@ -86,7 +86,9 @@ def test_a_ledger_that_cannot_be_read_is_told_once(
     lacking, left_out = of_ledger(findings)
     assert (lacking.status, says in lacking.text) == ("problem", True)
     assert "GRANT" in lacking.fix
-    assert left_out.text == "anchors, notices, controller stand in the ledger, and could not be looked at"
+    assert (
+        left_out.text == "anchors, notices, gate, controller stand in the ledger, and could not be looked at"
+    )
     assert not _IN_THE_LEDGER & {each.about for each in findings}
     assert "mlflow" in {each.about for each in findings}
 
