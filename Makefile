@@ -29,7 +29,7 @@ test: lint ## All a developer needs before a commit: lint, tests, coverage of th
 	$(BIN)/pytest -n 3 --dist loadgroup -m "not slow" --cov --cov-report=term --cov-fail-under=95
 
 test-full: $(LINKED) ## What make test leaves out: long sweeps and replays
-	$(BIN)/pytest -n 3 --dist loadgroup -m slow
+	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder -m slow
 
 kubernetes: ## Build etcd and Kubernetes for the tests with Go (some minutes, once)
 	@tests/kubernetes/build

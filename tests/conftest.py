@@ -36,6 +36,12 @@ def _started_by(mark: str) -> Iterator[str]:
             yield f"{process.pid}: {command[:200]}"
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes begins first: begun last, it would keep one worker busy long after the others."""
+    items.sort(key=lambda item: item.get_closest_marker("minutes") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_left_running() -> Iterator[None]:
     """Fail the session when a test leaves a process behind, also one that was detached from us."""

@@ -16,7 +16,7 @@ To put an adapter of your own through it, subclass the machine and replace one p
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial, wraps
 from typing import Any, Literal, TypeVar, cast
@@ -80,12 +80,20 @@ def _in_words(step: str, values: Mapping[str, object]) -> str:
 class RetrainingMachine(RuleBasedStateMachine):
     """Everything that can happen to a fleet of two models under two controllers.
 
-    Subclasses may override ``make_world`` and ``make_ports``.
+    Subclasses may override ``make_world``, ``make_ports`` and ``calm``.
 
     Attributes:
+        calm: Pauses between the turns in which the world calms down at the end.
         story: The steps so far, in words.
         checks: How often the rules were checked.
     """
+
+    calm: Sequence[timedelta] = (
+        timedelta(seconds=21),
+        timedelta(hours=2),
+        timedelta(days=3),
+        timedelta(hours=2),
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -387,7 +395,7 @@ class RetrainingMachine(RuleBasedStateMachine):
         for model in self.world.fleet:
             self.world.training[model] = Training()
             self.world.metrics.set(model, "accuracy", 0.97)
-        for pause in (timedelta(seconds=21), timedelta(hours=2), timedelta(days=3), timedelta(hours=2)):
+        for pause in self.calm:
             self.world.now += pause
             for _ in range(4):  # an hour of messages at twenty a turn
                 assert self.processes["first"].tick(), "a calm turn did not come to its end"

@@ -105,7 +105,9 @@ def test_tries_of_a_quarter_spend_one_error_rate() -> None:
 def test_whatever_the_holdouts_a_quarter_spends_one_error_rate(way: type) -> None:
     quarters = [way(HOURLY, "mae", seed, TRIES) for seed in range(40)]
     assert sum(ever(GATE, trials) for trials in quarters) <= most(ALPHA, 40)
-    assert sum(ever(at_each_look, trials) for trials in quarters) > most(ALPHA, 40)
+    assert sum(ever(by_any_point, trials) for trials in quarters) > most(ALPHA, 40)
+    if way is not on_a_growing_holdout:  # where the tries are much the same
+        assert sum(ever(at_each_look, trials) for trials in quarters) > most(ALPHA, 40)
 
 
 def test_a_threshold_is_mlflows_and_the_seeds() -> None:

@@ -55,6 +55,7 @@ def test_a_kill_after_an_act_changes_nothing_in_the_end(sweep: Sweep, name: str)
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize("part", range(_PARTS))
 def test_a_kill_at_any_record_or_act_changes_nothing_in_the_end(sweep: Sweep, part: int) -> None:
     for kill in sweep.kills[part::_PARTS]:

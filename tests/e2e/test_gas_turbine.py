@@ -133,11 +133,13 @@ def check_ledger(home: Path, promotions: int) -> None:
     assert len(promoted) == promotions
 
 
+@pytest.mark.minutes
 def test_twelve_windows_agree_with_the_rule_over_arrays(tmp_path: Path) -> None:
     check(tmp_path / "home", SHORT)
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 def test_all_windows_agree_with_the_rule_over_arrays(tmp_path: Path) -> None:
     check(tmp_path / "home", ALL)
 
@@ -271,6 +273,7 @@ def test_a_backtest_comes_to_what_the_rule_over_arrays_does() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 def test_the_report_on_the_last_two_years_is_as_the_page_says() -> None:
     rows = report()
     plain = plain_loop(require_data(), ALL)

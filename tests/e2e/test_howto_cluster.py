@@ -35,7 +35,12 @@ from prometheus_server import serving
 from checkout import copy_tree
 from services import ROOT, require
 
-pytestmark = [pytest.mark.slow, pytest.mark.service, pytest.mark.xdist_group("kubernetes")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.minutes,
+    pytest.mark.service,
+    pytest.mark.xdist_group("kubernetes"),
+]
 
 PAGE = ROOT / "docs" / "howto_cluster.md"
 CONTROLLERS = ("deployment-controller", "replicaset-controller", "persistentvolume-binder-controller")

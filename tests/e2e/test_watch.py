@@ -201,7 +201,7 @@ def test_a_controller_that_runs_takes_it_back_by_itself(tmp_path: Path) -> None:
         finally:
             controller.terminate()
             controller.wait(60)
-        assert "Champion       version 1" in project.ask("show", MODEL)
+        assert "Champion         version 1" in project.ask("show", MODEL)
         at = {entry.kind: entry.at for entry in entries_of(project)}
         assert at["watch.ended"] == at["request.rollback"] == at["rollback.done"]
 

@@ -46,6 +46,7 @@ def test_the_rules_hold_on_the_embedded_ledger() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 def test_the_rules_hold_in_many_simulated_worlds() -> None:
     print(f"again: AUTORETRAIN_SIMULATION_SEED={SEED}")
     run_state_machine_as_test(

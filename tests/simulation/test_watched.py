@@ -249,6 +249,7 @@ def test_the_rules_hold_for_watched_models() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 def test_the_rules_hold_for_watched_models_at_length() -> None:
     run_state_machine_as_test(
         WatchedMachine,
