@@ -34,7 +34,7 @@ CPU_SECONDS = 60
 ROOMS: dict[str, tuple[str, str]] = {
     "table": ("jobs", "jobs state"),
     "chain": ("sealing", "sealing validation anchors"),
-    "gate": ("judgement promotion validation", "promotion validation judgement"),
+    "gate": ("judgement promotion validation", "promotion validation judgement checks approvals"),
     "claims": ("claims spending guardrails student", "claims spending guardrails student judgement"),
     "checks": ("checks", "checks known_mistakes lifecycle"),
     "watch": ("watch watching", "watch"),
@@ -42,7 +42,8 @@ ROOMS: dict[str, tuple[str, str]] = {
     "fold": (
         "fold fold_step look_entries champion_entries job_entries canary_entries watch_entries "
         "state steadiness codec",
-        "state validation looks lifecycle rollback idle side_by_side requests approvals floor_alarm watch",
+        "state validation looks lifecycle rollback idle side_by_side requests approvals floor_alarm watch "
+        "canary",
     ),
 }  # files of domain/; files of tests/domain/, the quickest to notice first
 

@@ -1,5 +1,6 @@
 """The rules that never bend, and then the model's own policy."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -259,6 +260,14 @@ class TestByTrigger:
         assert (later.numbers["level"], later.numbers["decision"]) == (pytest.approx(0.05 / 12), 3)
         assert later.outcome is Outcome.INCONCLUSIVE
         assert decided(compared(0.06, error=0.026), spec=CALIBRATED).outcome is Outcome.PROMOTE
+
+    def test_how_long_a_holdout_would_tell_goes_by_the_rows_of_this_one(self) -> None:
+        scores = compared(0.04)
+        reason = decided(scores, spec=CALIBRATED).reason
+        told = re.search(r"about (\d+) rows would tell, .*a holdout of ([\d.]+) days", reason)
+        assert told, reason
+        a_day = scores.rows / (JOB.holdout_window.length / DAY)
+        assert float(told[2]) == pytest.approx(int(told[1]) / a_day, rel=0.02)
 
     def test_a_difference_that_cannot_be_told_is_inconclusive_and_spends_nothing(self) -> None:
         scores = scored(unpaired="the rows make only 3 blocks of 1 day; 6 are needed")
