@@ -12,7 +12,8 @@ independent, hourly with an autocorrelation of 0.8 or 0.95, or grouped.
    those that are.
 2. The same candidates by other rules.
 3. A quarter of 20 tries: on one holdout, on fresh ones, and with one candidate on a holdout that grows.
-4. Candidates that are better.
+4. The small levels that later tries of a quarter have, with many more candidates as good as the champion.
+5. Candidates that are better.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # matrices are small: more threads would wait for one another
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -53,6 +54,7 @@ from promotion_rules import (
     Rule,
     at_each_look,
     ever,
+    level_of,
     shown,
 )
 
@@ -65,15 +67,19 @@ SIDE_BY_SIDE = ("f1", "mae")
 """A measure that ends at 1, and an error that has no end."""
 
 BETTER = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+LATER = (1, 2, 3, 5, 10, TRIES)
+"""Tries of a quarter."""
 
 Cells = Mapping[str, float]
+_Name = TypeVar("_Name")
 
 
 def main() -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--candidates", type=int, default=1000)
-    parser.add_argument("--quarters", type=int, default=100)
+    parser.add_argument("--quarters", type=int, default=200)
+    parser.add_argument("--tails", type=int, default=20_000, help="candidates at the small levels")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", choices=(*CLASSES, *NUMBERS), help="one measure")
@@ -96,6 +102,9 @@ def main() -> int:
             tries,
             few,
         )
+        many = range(asked.seed, asked.seed + asked.tails)
+        title = f"Promoted at a quarter's n-th try, of {len(many)} no better, as a share of the try's level"
+        table(title, _tails, cells, many)
         gains = [(*cell, better) for cell in cells for better in BETTER]
         table(f"Promoted by each rule, of {len(few)} that lose less by a share", _rules, gains, few)
     print(f"\n{time.monotonic() - began:.0f} s with {asked.processes} processes, seed {asked.seed}")
@@ -134,7 +143,15 @@ def _quarters(seeds: Sequence[int], setting: Setting, measure: str, way: str) ->
     return _shares(map(hits, seeds))
 
 
-def _shares(outcomes: Iterable[Mapping[str, bool]]) -> Cells:
+def _tails(seeds: Sequence[int], setting: Setting, measure: str) -> Cells:
+    def hits(seed: int) -> dict[int, bool]:
+        trial = one_trial(setting, measure, seed)
+        return {number: shown(IMPROVED, trial, level_of(number)) for number in LATER}
+
+    return {f"try {number}": share / level_of(number) for number, share in _shares(map(hits, seeds)).items()}
+
+
+def _shares(outcomes: Iterable[Mapping[_Name, bool]]) -> dict[_Name, float]:
     """How often each came true."""
     counted = list(outcomes)
     return {name: sum(each[name] for each in counted) / len(counted) for name in counted[0]}
