@@ -192,7 +192,8 @@ def _validated(data: Mapping[str, Any]) -> Story:
     untold = [f"{name}: not compared, {why}" for name, why in result.get("untold", {}).items()]
     guarded = [_guarded(name, each) for name, each in result.get("guardrails", {}).items()]
     hashed = f"validation hash {result['validation_hash'][:12]}"
-    return head, [verdict["reason"], *scores, *untold, *guarded, hashed]
+    unscored = [result["unscored"]] if result.get("unscored") else []  # 0.2.0 did not write it
+    return head, [verdict["reason"], *unscored, *scores, *untold, *guarded, hashed]
 
 
 def _guarded(name: str, guardrail: Mapping[str, Any]) -> str:

@@ -71,6 +71,8 @@ def _compared(job: RetrainingJob) -> str:
     new = f"version {job.candidate.version}, trained in this job"
     if job.champion is None:
         return f"{new}, with nothing, since no version served; on {on}"
+    if job.validation.unscored:
+        return f"{new}, with nothing: {job.validation.unscored}; on {on}"
     return f"{new}, with version {job.champion.version}, which served; on the same {on}"
 
 

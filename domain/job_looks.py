@@ -8,8 +8,10 @@ from datetime import datetime
 
 from ..ports.compute import RunState
 from ..ports.data import Snapshot, SnapshotRequest
-from ..ports.errors import SplitMoved
+from ..ports.errors import Permanent, SplitMoved
 from ..ports.metrics import MetricQuery, MetricWindow
+from ..ports.predictor import Predictions
+from ..ports.registry import ModelVersion
 from ..ports.values import Pending, TimeWindow
 from .asking import Question
 from .canary import is_stopped
@@ -119,7 +121,7 @@ class JobLooks:
         assert candidate is not None and training is not None and holdout is not None  # noqa: S101, PT018  (validation follows them)
         # Both are asked for before either is waited for, so that they are computed side by side.
         new = self._ports.predictor.predict(candidate, holdout)
-        old = self._ports.predictor.predict(job.champion, holdout) if job.champion else None
+        old, unscored = self._predicted_by(job.champion, holdout)
         if isinstance(new, Pending) or isinstance(old, Pending):
             return ScoresSeen(Pending("predictions are being computed"))
         spec = self._fleet[job.model_name]
@@ -127,7 +129,18 @@ class JobLooks:
         inspection = self._ports.inspector.inspect(spec.inspection, training, holdout, new, old)
         metrics = {name: value for name, value in scores.candidate.items() if value is not None}
         self._ports.tracker.annotate(candidate, metrics, {"autoretrain.holdout_sha256": holdout.sha256})
-        return ScoresSeen(scores, inspection, new.effort, old.effort if old else None)
+        return ScoresSeen(scores, inspection, new.effort, old.effort if old else None, unscored)
+
+    def _predicted_by(
+        self, champion: ModelVersion | None, holdout: Snapshot
+    ) -> tuple[Predictions | Pending | None, str]:
+        """Predictions of the champion, or why there are none: that must not keep every candidate out."""
+        if champion is None:
+            return None, ""
+        try:
+            return self._ports.predictor.predict(champion, holdout), ""
+        except Permanent as error:
+            return None, f"version {champion.version} cannot be scored: {error}"
 
     def _rows(self, job: RetrainingJob, window: TimeWindow) -> Snapshot:
         return self._ports.data.snapshot(SnapshotRequest(job.model_name, window, labelled=True))

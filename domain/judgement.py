@@ -35,10 +35,17 @@ def judge(spec: ModelSpec, state: ModelState, job: RetrainingJob, result: Valida
     barred = _barred(state, job, result, override=False)
     if barred is not None:
         return barred
-    by_person, first = spec.promotion.by_person(job.trigger_type), result.champion_metrics is None
+    first = _is_first(result)
     decision = _first(spec, result) if first else _by_policy(spec, state, job, result)
     decision = guard_checks(decision, result.guardrails)
-    return _in_view(decision, "" if first else result.verdict.reason) if by_person else decision
+    if spec.promotion.by_person(job.trigger_type) or result.unscored:
+        return _in_view(decision, "" if first else result.verdict.reason)
+    return decision
+
+
+def _is_first(result: ValidationResult) -> bool:
+    """Whether there is nobody to be compared with; a champion that cannot be scored is somebody."""
+    return result.champion_metrics is None and not result.unscored
 
 
 def _first(spec: ModelSpec, result: ValidationResult) -> Decision:
@@ -56,6 +63,8 @@ def _in_view(decision: Decision, valid: str) -> Decision:
 
 def _by_policy(spec: ModelSpec, state: ModelState, job: RetrainingJob, result: ValidationResult) -> Decision:
     policy = spec.promotion.policy_of(job.trigger_type)
+    if result.unscored:
+        return Decision(Outcome.INCONCLUSIVE, policy, result.unscored, _numbers(spec, result))
     if policy == SEED_POINT:
         return _compare(spec, result, spec.promotion.min_improvement)
     if result.paired is None:
@@ -109,13 +118,14 @@ def reused(state: ModelState, job: RetrainingJob, quarter: str) -> float:
     return covered / window.length if window.length else 0.0
 
 
-def needs_person(spec: ModelSpec, job: RetrainingJob) -> bool:
-    """Whether a person must approve: a job started by hand or under ``approval@1``, and a first champion.
+def needs_person(spec: ModelSpec, job: RetrainingJob, result: ValidationResult) -> bool:
+    """Whether a person must approve.
 
-    The last unless ``promotion.first_champion`` lets the floor alone decide.
+    They must where a job was started by hand or is under ``approval@1``, where the champion cannot be scored,
+    and for a first champion unless ``promotion.first_champion`` lets the floor alone decide.
     """
     first = job.champion is None and spec.promotion.first_champion == "approval"
-    return first or spec.promotion.by_person(job.trigger_type)
+    return first or bool(result.unscored) or spec.promotion.by_person(job.trigger_type)
 
 
 def judge_approval(
@@ -128,7 +138,7 @@ def judge_approval(
     barred = _barred(state, job, result, approval.override)
     if barred is not None:
         return barred
-    if approval.min_improvement is None or result.champion_metrics is None:
+    if approval.min_improvement is None or _is_first(result):
         return Decision(Outcome.PROMOTE, APPROVAL, f"approved by {who}", _numbers(spec, result))
     decision = _compare(spec, result, approval.min_improvement)
     return replace(decision, numbers={**decision.numbers, "approved_by": approval.actor})

@@ -116,7 +116,8 @@ def decide_validation(
         return Plan(_resumed(job), look_at=now + POLL)
     candidate, holdout = job.candidate, job.holdout
     assert candidate is not None and holdout is not None  # noqa: S101, PT018  (the phase comes after both)
-    result = validate(spec, candidate, holdout, seen.scores, now, _guardrails(spec, job, seen))
+    guardrails = _guardrails(spec, job, seen)
+    result = validate(spec, candidate, holdout, seen.scores, now, guardrails, seen.unscored)
     validated = _about(
         job,
         "job.validated",
@@ -126,7 +127,7 @@ def decide_validation(
     )
     alarm = floor_alarm(spec, state, measured_on_holdout(spec, state, job, result), now)
     decision = judge(spec, state, job, result)
-    if decision.outcome is Outcome.PROMOTE and needs_person(spec, job):
+    if decision.outcome is Outcome.PROMOTE and needs_person(spec, job, result):
         until = now + timedelta(days=spec.promotion.approval_days)
         awaited = _about(
             job,

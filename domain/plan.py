@@ -130,12 +130,14 @@ class ScoresSeen:
         inspection: What else was found in rows and predictions; ``None`` while they are computed.
         effort: What the candidate's predictions took; ``None`` when nobody measured it.
         champion_effort: What the champion's took.
+        unscored: Why the champion cannot predict these rows; empty when it does, and without one.
     """
 
     scores: Scores | Pending
     inspection: Inspection | None = None
     effort: Effort | None = None
     champion_effort: Effort | None = None
+    unscored: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ class ValidationResult:
         segments: The same among the rows of each segment, where it can be told.
         untold: Why it cannot be told of the other segments, by segment.
         guardrails: What else it must not spoil, by name; empty where nobody looked.
+        unscored: Why there is a champion and no measure of it; empty otherwise.
     """
 
     verdict: Verdict
@@ -53,6 +54,7 @@ class ValidationResult:
     segments: Mapping[str, Paired] = field(default_factory=dict)
     untold: Mapping[str, str] = field(default_factory=dict)
     guardrails: Mapping[str, Guardrail] = field(default_factory=dict)
+    unscored: str = ""
 
     @property
     def is_valid(self) -> bool:
@@ -102,6 +104,7 @@ def validate(
     scores: Scores,
     at: datetime,
     guardrails: Mapping[str, Guardrail] | None = None,
+    unscored: str = "",
 ) -> ValidationResult:
     """Judge a candidate alone.
 
@@ -112,6 +115,7 @@ def validate(
         scores: Its measures, and the champion's.
         at: Now.
         guardrails: What was found of each; ``None`` where nobody looked.
+        unscored: Why there is a champion and no measure of it; empty otherwise.
 
     Returns:
         The result. Its verdict is unknown when there are too few rows or the floor's measure is missing.
@@ -138,6 +142,7 @@ def validate(
         segments=dict(scores.segments),
         untold=dict(scores.untold),
         guardrails=dict(guardrails or {}),
+        unscored=unscored,
     )
 
 

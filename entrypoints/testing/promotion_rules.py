@@ -44,11 +44,15 @@ def _check_unseen(job: RetrainingJob, name: str) -> None:
 
 
 def same_rows(history: History, record: Record) -> None:
-    """Both versions are scored on the same rows, and identical ones are no improvement."""
+    """Both versions are scored on the same rows, and identical ones are no improvement.
+
+    Where the champion cannot be scored, nobody but a person promotes.
+    """
     for step in history.of_kind("job.validated"):
         job = step.job
         assert job.holdout is not None, f"rule 4: job {job.job_id} was scored without a holdout"
-        judged = (_digest(job.candidate), _digest(job.champion), job.holdout.sha256)
+        beside = None if step.data["validation"]["unscored"] else _digest(job.champion)
+        judged = (_digest(job.candidate), beside, job.holdout.sha256)
         assert judged in _scored(record), f"rule 4: job {job.job_id} was scored on something else"
     for step in history.of_kind("promotion.intended"):
         _check_replaced(step)
@@ -59,6 +63,7 @@ def _check_replaced(step: Step) -> None:
     name = f"rule 4: job {job.job_id}"
     assert job.validation is not None, f"{name} was not scored"
     assert not job.validation.identical, f"{name} changes nothing"
+    assert not job.validation.unscored or job.approval is not None, f"{name} was compared with nothing"
     assert serving is None or serving.version.digest != _digest(job.candidate), f"{name} changes nothing"
     judged = job.champion.version if job.champion else None
     overridden = job.approval is not None and job.approval.override

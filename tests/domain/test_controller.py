@@ -104,6 +104,25 @@ def start(actor: str = "ann") -> Callable[[Any], Draft]:
 
 
 class TestALife:
+    def test_a_champion_that_fails_on_the_rows_keeps_no_candidate_out(self) -> None:
+        place = Place()
+
+        def broken(row: Any) -> int:
+            raise KeyError("sensor_7")
+
+        place.registry.models["m", "1"] = broken
+        place.metrics.set("m", "accuracy", 0.8)
+        controller = place.controller()
+        controller.tick(NOW)
+        job = controller.state("m").open_job
+        assert job is not None
+        assert job.awaiting_until is not None
+        assert job.proposal is not None
+        assert "version 1 cannot be scored: version 1 fails on the rows: 'sensor_7'" in job.proposal.reason
+        controller.request("m", lambda state: ask_approve(state, job.job_id, "ann", "it is broken"), NOW)
+        controller.tick(NOW)
+        assert place.registry.aliases == {"m": "2"}
+
     def test_a_breach_is_retrained_promoted_and_told_in_one_tick(self) -> None:
         place = Place()
         place.metrics.set("m", "accuracy", 0.8)

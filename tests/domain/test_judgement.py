@@ -156,15 +156,51 @@ class TestByPolicy:
 
 
 class TestNeedsPerson:
+    result = validate(SPEC, version("2"), snapshot(HOLDOUT), scored(), NOW)
+
     def test_by_hand_always(self) -> None:
         spec = spec_of(promotion={"first_champion": "floor"})
-        assert needs_person(spec, replace(JOB, trigger_type=TriggerType.MANUAL))
+        assert needs_person(spec, replace(JOB, trigger_type=TriggerType.MANUAL), self.result)
 
     @pytest.mark.parametrize(("policy", "needed"), [("approval", True), ("floor", False)])
     def test_for_a_first_champion_as_set(self, policy: str, needed: bool) -> None:
         spec = spec_of(promotion={"first_champion": policy})
-        assert needs_person(spec, replace(JOB, champion=None)) is needed
-        assert not needs_person(spec, JOB)
+        assert needs_person(spec, replace(JOB, champion=None), self.result) is needed
+        assert not needs_person(spec, JOB, self.result)
+
+
+class TestAChampionThatCannotBeScored:
+    """Nothing can be compared, and it must not keep every candidate out: a person decides."""
+
+    def judged(
+        self, new: dict[str, float] = GOOD, approval: Approval | None = None, **promotion: Any
+    ) -> Decision:
+        spec = spec_of(promotion=promotion)
+        holdout, scores = snapshot(HOLDOUT), scored(new, None)
+        result = validate(
+            spec, version("2"), holdout, scores, NOW, unscored="version 1 cannot be scored: gone"
+        )
+        assert needs_person(spec, JOB, result)
+        if approval is not None:
+            return judge_approval(spec, STATE, JOB, result, approval)
+        return judge(spec, STATE, JOB, result)
+
+    @pytest.mark.parametrize("policy", [SEED_POINT, "superiority@1", "by-trigger@1"])
+    def test_is_put_to_a_person(self, policy: str) -> None:
+        decision = self.judged(policy=policy, first_champion="floor")
+        assert (decision.outcome, decision.rule) == (Outcome.PROMOTE, APPROVAL)
+        assert decision.numbers["would_be"]["outcome"] is Outcome.INCONCLUSIVE
+        assert "version 1 cannot be scored: gone" in decision.reason
+        assert not is_tested(decision)
+
+    def test_below_the_floor_it_is_no_question(self) -> None:
+        low = {**GOOD, "accuracy": 0.84}
+        assert self.judged(low).outcome is Outcome.REJECT
+        assert self.judged(low, approval=YES).outcome is Outcome.REJECT
+
+    def test_a_minimum_cannot_be_shown(self) -> None:
+        assert self.judged(approval=YES).outcome is Outcome.PROMOTE
+        assert self.judged(approval=replace(YES, min_improvement=0.01)).outcome is Outcome.INCONCLUSIVE
 
 
 class TestByAPerson:

@@ -94,7 +94,7 @@ class Gate:
         rails = guardrails_of(spec.promotion.guardrails, Evidence(job, scores, found))
         result = validate(spec, version("2", digests[1]), self._holdout, scores, NOW, rails)
         state = ModelState("m", champion=Champion(serving, None, None) if serving else None)
-        self.asks_a_person = needs_person(spec, job)
+        self.asks_a_person = needs_person(spec, job, result)
         return judge(spec, state, job, result)
 
 
