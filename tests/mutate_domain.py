@@ -32,7 +32,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CPU_SECONDS = 60
 ROOMS: dict[str, tuple[str, str]] = {
-    "table": ("jobs", "jobs state"),
+    "table": ("jobs", "jobs state approvals superseding"),
     "chain": ("sealing", "sealing validation anchors"),
     "gate": ("judgement promotion validation", "promotion validation judgement checks approvals"),
     "claims": ("claims spending guardrails student", "claims spending guardrails student judgement"),

@@ -104,6 +104,9 @@ class TestTwoPeople:
         job = last(story)
         assert job.approval is not None
         assert not job.approval.override
+        both = last(approved_by(waiting(), "bob", "cy", override=True))
+        assert both.approval is not None
+        assert both.approval.override
 
     def test_how_many_is_said_when_the_waiting_begins(self) -> None:
         story = waiting()
