@@ -75,8 +75,9 @@ class Sums:
         def at(weights: Floats) -> Side:
             totals = weights @ sums
             gradient = _gradient(self.value, totals)
-            own = (gradient * totals).sum(axis=1, keepdims=True) / count
-            return self.value(totals), gradient @ sums.T - own
+            with np.errstate(invalid="ignore"):  # a resample without one of the classes has no value: NaN
+                own = (gradient * totals).sum(axis=1, keepdims=True) / count
+                return self.value(totals), gradient @ sums.T - own
 
         return at
 

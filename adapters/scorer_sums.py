@@ -197,7 +197,8 @@ def _placements(positive: Mask, values: Floats) -> Sequence[Floats]:
     below[flags] -= _ranks(flat[flags])
     above[~flags] -= _ranks(flat[~flags])
     negatives, positives = int((~flags).sum()), int(flags.sum())
-    placed = np.where(flags, below / negatives, 0.0), np.where(flags, 0.0, 1 - above / positives)
+    with np.errstate(invalid="ignore"):  # of one class alone there is no area: NaN
+        placed = np.where(flags, below / negatives, 0.0), np.where(flags, 0.0, 1 - above / positives)
     entries = (placed[0], flags.astype(float), placed[1], (~flags).astype(float))
     return [entry.reshape(positive.shape).sum(axis=1) for entry in entries]
 

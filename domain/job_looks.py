@@ -140,7 +140,7 @@ class JobLooks:
         try:
             return self._ports.predictor.predict(champion, holdout), ""
         except Permanent as error:
-            return None, f"version {champion.version} cannot be scored: {error}"
+            return None, f"the champion cannot be scored: {error}"
 
     def _rows(self, job: RetrainingJob, window: TimeWindow) -> Snapshot:
         return self._ports.data.snapshot(SnapshotRequest(job.model_name, window, labelled=True))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from null_candidates import HOUR, NUMBERS, SETTINGS, World
+from null_candidates import CLASSES, HOUR, NUMBERS, SETTINGS, Setting, Trial, Version, World
 from scipy import stats
 
 from autoretrain.adapters.scorer_measured import Sums
@@ -167,3 +167,17 @@ def test_no_fraction_is_surer_that_there_is_a_difference_than_the_difference_its
         effect = effects[scale]
         assert effect.value / effect.error_at(0) == pytest.approx(plain.value / plain.error, rel=1e-6)
         assert (effect.low, effect.high) == (plain.low, plain.high)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("measure", CLASSES)
+@pytest.mark.parametrize("negatives", [0, 1])
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_rows_that_lack_a_class_are_no_warning_on_the_terminal(
+    setting: Setting, negatives: int, measure: str
+) -> None:
+    world = World.of(setting, 1)
+    labels = np.where(np.arange(setting.rows) < negatives, -1.0, 1.0)
+    new, old = (Version(measure, labels, world.version(measure).luck) for _ in range(2))
+    pair = Trial(new, old, world.rows(), setting.units).paired
+    assert (pair is None) is (measure == "roc_auc" and not negatives)

@@ -118,7 +118,7 @@ class TestALife:
         assert job is not None
         assert job.awaiting_until is not None
         assert job.proposal is not None
-        assert "version 1 cannot be scored: version 1 fails on the rows: 'sensor_7'" in job.proposal.reason
+        assert "the champion cannot be scored: version 1 fails on the rows: 'sensor_7'" in job.proposal.reason
         controller.request("m", lambda state: ask_approve(state, job.job_id, "ann", "it is broken"), NOW)
         controller.tick(NOW)
         assert place.registry.aliases == {"m": "2"}

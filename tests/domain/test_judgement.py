@@ -178,7 +178,7 @@ class TestAChampionThatCannotBeScored:
         spec = spec_of(promotion=promotion)
         holdout, scores = snapshot(HOLDOUT), scored(new, None)
         result = validate(
-            spec, version("2"), holdout, scores, NOW, unscored="version 1 cannot be scored: gone"
+            spec, version("2"), holdout, scores, NOW, unscored="the champion cannot be scored: gone"
         )
         assert needs_person(spec, JOB, result)
         if approval is not None:
@@ -190,7 +190,7 @@ class TestAChampionThatCannotBeScored:
         decision = self.judged(policy=policy, first_champion="floor")
         assert (decision.outcome, decision.rule) == (Outcome.PROMOTE, APPROVAL)
         assert decision.numbers["would_be"]["outcome"] is Outcome.INCONCLUSIVE
-        assert "version 1 cannot be scored: gone" in decision.reason
+        assert "the champion cannot be scored: gone" in decision.reason
         assert not is_tested(decision)
 
     def test_below_the_floor_it_is_no_question(self) -> None:
