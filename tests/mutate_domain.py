@@ -43,7 +43,7 @@ ROOMS: dict[str, tuple[str, str]] = {
         "fold fold_step look_entries champion_entries job_entries canary_entries watch_entries "
         "state steadiness codec",
         "state validation looks lifecycle rollback idle side_by_side requests approvals floor_alarm watch "
-        "canary",
+        "canary limits power in_short",
     ),
 }  # files of domain/; files of tests/domain/, the quickest to notice first
 

@@ -541,6 +541,8 @@ class TestTrouble:
         assert story.sees(away).look_at is not None
         assert job_of(story).stalled == "no route to host"
         assert story.sees(away).drafts == ()
+        story.sees(story.traffic())
+        assert job_of(story).stalled == ""
 
     def test_that_lasts_ends_it_at_the_deadline(self) -> None:
         story = applied(deadline_minutes=60)

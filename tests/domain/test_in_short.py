@@ -8,7 +8,7 @@ import pytest
 from domain_world import DAY, GOOD, NOW, POOR, Story, scored, spec_of, version
 
 from autoretrain.domain.in_short import in_short
-from autoretrain.domain.plan import NothingSeen, Trouble
+from autoretrain.domain.plan import NothingSeen, ScoresSeen, Trouble
 from autoretrain.domain.requests import ask_approve, ask_cancel, ask_reject
 from autoretrain.domain.spec import ModelSpec
 from autoretrain.ports.scorer import Effect, Paired, Scale, Scores
@@ -197,6 +197,18 @@ def test_a_first_version() -> None:
     )
     assert short["Measured"] == "f1 0.9500; accuracy 0.9500 is at or above the floor of 0.85"
     assert short["Asked for"] == "a first version has to reach the floor (first-champion@1)"
+
+
+def test_a_champion_that_cannot_be_scored() -> None:
+    story = Story(spec()).serving().opened().running().trained()
+    why = "the champion cannot be scored: its artefact was altered"
+    story.sees(ScoresSeen(scored(champion=None), unscored=why))
+    short = told(story)
+    assert short["Compared"].startswith(
+        f"version 2, trained in this job, with nothing: {why}; on 1000 labelled"
+    )
+    assert short["Measured"] == "f1 0.9500; accuracy 0.9500 is at or above the floor of 0.85"
+    assert short["Outcome"].startswith("waits for a person until 2026-03-11")
 
 
 def test_jobs_without_a_comparison() -> None:

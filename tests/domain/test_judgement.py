@@ -145,6 +145,10 @@ class TestByPolicy:
         decision = decided(scored(GOOD, None), job=first, state=ModelState("m"))
         assert (decision.outcome, decision.rule) == (Outcome.PROMOTE, FIRST_CHAMPION)
         assert decision.numbers["champion"] is None
+        by_hand = decided(
+            scored(GOOD, None), job=replace(first, trigger_type=TriggerType.MANUAL), state=ModelState("m")
+        )
+        assert by_hand.reason == decision.reason == "accuracy 0.9500 is at or above the floor of 0.85"
 
     def test_a_job_by_hand_proposes_whatever_the_improvement(self) -> None:
         by_hand = replace(JOB, trigger_type=TriggerType.MANUAL)

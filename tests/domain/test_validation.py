@@ -8,6 +8,7 @@ import pytest
 from domain_world import DAY, GOOD, NOW, POOR, scored, snapshot, spec_of, version
 from hypothesis import given
 
+from autoretrain.domain.checks import Guardrail
 from autoretrain.domain.codec import snapshot_of, validation_of, verdict_of, version_of
 from autoretrain.domain.sealing import canonical, load
 from autoretrain.domain.validation import ValidationResult, above_floor, validate
@@ -15,7 +16,7 @@ from autoretrain.domain.verdict import Answer, Verdict
 from autoretrain.entrypoints.testing.strategies import scores, snapshots, verdicts, versions
 from autoretrain.ports.data import Snapshot
 from autoretrain.ports.registry import ModelVersion
-from autoretrain.ports.scorer import Scores
+from autoretrain.ports.scorer import Effect, Paired, Scores
 from autoretrain.ports.values import TimeWindow
 
 HOLDOUT = snapshot(TimeWindow(NOW - 30 * DAY, NOW))
@@ -160,6 +161,24 @@ def test_the_hash_of_a_validation_stays_the_same_in_every_release() -> None:
     assert result(scored(champion=None)).validation_hash == alone
 
 
+def test_all_that_the_scorer_told_is_kept_and_read_back() -> None:
+    pair = Paired("f1", 0.9, 0.88, {"absolute": Effect(0.02, 0.01)}, 30, "days", 1000, 1.5, (30, 10))
+    told = scored(
+        identical=True,
+        unknown={"roc_auc": "no scores"},
+        paired=pair,
+        unpaired="why",
+        segments={"site=north": pair},
+        untold={"site=south": "too few rows"},
+    )
+    guardrails = {"brier": Guardrail(Verdict(Answer.YES, "low"), 0.1, 0.2, "at most 0.3")}
+    kept = validate(spec_of(), version("2"), HOLDOUT, told, NOW, guardrails, "gone")
+    for name in ("identical", "unknown", "paired", "unpaired", "segments", "untold"):
+        assert getattr(kept, name) == getattr(told, name), name
+    assert (kept.guardrails, kept.unscored) == (guardrails, "gone")
+    assert validation_of(load(canonical(kept))) == kept
+
+
 def test_a_validation_is_of_different_models_unless_it_says_so() -> None:
     whole = result(scored())
     kept = {field.name: getattr(whole, field.name) for field in fields(whole)}
@@ -182,4 +201,12 @@ def test_too_few_labels_are_no_judgement(unlabelled: int | None, known: bool, wh
     assert result.is_valid is known
     assert result.verdict.is_unknown is not known
     assert why in result.verdict.reason
+    if not known:
+        assert result.verdict.evidence == {"coverage": holdout.coverage, "rows": holdout.rows}
     assert validate(spec_of(), version("2"), holdout, scored(), NOW).is_valid
+
+
+def test_as_many_labels_as_asked_for_are_enough() -> None:
+    holdout = replace(HOLDOUT, unlabelled=HOLDOUT.rows)
+    spec = spec_of(min_label_coverage=holdout.coverage)
+    assert validate(spec, version("2"), holdout, scored(), NOW).is_valid

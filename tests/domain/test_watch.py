@@ -96,6 +96,8 @@ class TestHarm:
     def test_takes_the_version_back_at_the_look_that_shows_it(self) -> None:
         story = live(watched(), *BAD)
         assert story.kinds[-3:] == ["watch.batch", "watch.ended", "request.rollback"]
+        assert story.state.watch is not None
+        assert story.state.watch.reason == entries(story, "watch.ended")[0]["reason"]
         assert story.entries[-1].actor == "watch"
         assert story.entries[-1].at == story.entries[-3].at
         assert len(entries(story, "watch.batch")) < 7  # before the time was up
