@@ -50,9 +50,13 @@ def ask_approve(
 
     Raises:
         UnknownJob: There is no such job.
-        Refused: It does not wait for a person, or was answered already.
+        Refused: It does not wait for a person, or was answered already; or an improvement is asked for, and
+            the champion cannot be scored.
     """
     job = _waiting(state, job_id)
+    if min_improvement is not None and job.validation is not None and job.validation.unscored:
+        why = job.validation.unscored
+        raise Refused(f"job {job_id}: no improvement can be shown ({why}); approve it without a minimum")
     if any(is_same_person(each.actor, actor) for each in job.approvals):
         raise Refused(
             f"{actor} approved job {job_id} already; it needs {job.approvals_needed} different people, so "

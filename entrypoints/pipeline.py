@@ -320,13 +320,12 @@ class AutoRetrainPipeline:
 
         Raises:
             ConfigurationError: ``min_improvement`` is negative or not a number.
-            Refused: The job was decided with another minimum.
+            Refused: The job was decided with another minimum, or its champion cannot be scored; ``approve``
+                needs no minimum.
             UnknownJob: The model has no such job.
             Temporary: It took longer; the job goes on.
         """
-        if not 0 <= min_improvement < float("inf"):
-            fix = "must be 0 or more (0.05 is 5 %)"
-            raise ConfigurationError([Problem("min_improvement", repr(min_improvement), fix)])
+        _require_minimum(min_improvement)
         self._session.check_known(model_name)
         if self._session.model_of(job_id) != model_name:
             raise UnknownJob(f"{model_name} has no job {job_id}")
@@ -358,8 +357,12 @@ class AutoRetrainPipeline:
 
         Raises:
             UnknownJob: No model has such a job.
-            Refused: It does not wait for a person, or you approved it already and somebody else has to.
+            Refused: It does not wait for a person, or you approved it already and somebody else has to; or an
+                improvement is asked for, and the champion cannot be scored.
+            ConfigurationError: ``min_improvement`` is negative or not a number.
         """
+        if min_improvement is not None:
+            _require_minimum(min_improvement)
         model = self._session.model_of(job_id)
         self._session.request(
             model,
@@ -553,3 +556,9 @@ class AutoRetrainPipeline:
 def _explicit(config: TriggerConfig) -> dict[str, Any]:
     """The fields that somebody set, which override the settings file."""
     return config.model_dump(include=config.model_fields_set)
+
+
+def _require_minimum(improvement: float) -> None:
+    if not 0 <= improvement < float("inf"):
+        fix = "must be 0 or more (0.05 is 5 %)"
+        raise ConfigurationError([Problem("min_improvement", repr(improvement), fix)])

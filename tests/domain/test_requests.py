@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable
 
 import pytest
-from domain_world import DAY, NOW, Story, version
+from domain_world import DAY, NOW, Story, scored, version
 
-from autoretrain.domain.plan import ChampionSeen
+from autoretrain.domain.plan import ChampionSeen, ScoresSeen
 from autoretrain.domain.requests import (
     ask_adopt,
     ask_approve,
@@ -45,6 +45,14 @@ class TestStart:
         assert story.state.start is not None
         why = f"m already has an open job: {story.state.start.job_id}"
         refused(story, lambda s: ask_start(s, "bob", {}, ""), why, JobAlreadyOpen)
+
+
+def test_a_minimum_where_none_can_be_shown_is_refused_and_uses_up_no_answer() -> None:
+    story = Story().serving().opened().running().trained()
+    story.sees(ScoresSeen(scored(champion=None), unscored="the champion cannot be scored: gone"))
+    why = "no improvement can be shown (the champion cannot be scored: gone); approve it without a minimum"
+    refused(story, lambda s: ask_approve(s, story.job_id, "bob", "", 0.05), why)
+    assert ask_approve(story.state, story.job_id, "bob", "").kind == "request.approve"
 
 
 @pytest.mark.parametrize("answer", [ask_approve, ask_reject])

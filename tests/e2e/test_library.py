@@ -310,6 +310,8 @@ class TestDeployment:
         job_id = pipeline.start_retrain_job(MODEL)
         with pytest.raises(ConfigurationError, match=r"min_improvement = .*must be 0 or more"):
             pipeline.deploy_if_better(MODEL, job_id, min_improvement=minimum)
+        with pytest.raises(ConfigurationError, match=r"min_improvement = .*must be 0 or more"):
+            pipeline.approve(job_id, min_improvement=minimum)
         assert pipeline.wait(job_id, timeout=10).awaiting_until is not None
 
     def test_a_candidate_that_improves_too_little_is_not_deployed(
