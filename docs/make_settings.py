@@ -33,6 +33,7 @@ from autoretrain.entrypoints.settings_kubernetes import (
     PreferenceSettings,
     VolumeSettings,
 )
+from autoretrain.entrypoints.settings_prometheus import PrometheusQuerySettings, PrometheusSettings
 from autoretrain.entrypoints.settings_sections import (
     AdapterSettings,
     AuditSettings,
@@ -44,8 +45,6 @@ from autoretrain.entrypoints.settings_sections import (
     MlflowSettings,
     ModelSettings,
     PredictionSettings,
-    PrometheusQuerySettings,
-    PrometheusSettings,
     StorageSettings,
     TargetSettings,
     TelemetrySettings,

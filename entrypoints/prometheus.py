@@ -10,7 +10,7 @@ from typing import TypedDict, TypeVar
 from ..adapters.prometheus_access import checked_headers, headers_of, tls_context
 from ..ports.errors import ConfigurationError, Problem
 from .settings import Secrets, Settings
-from .settings_sections import PrometheusSettings
+from .settings_prometheus import PrometheusSettings
 
 _TOKEN = "AUTORETRAIN_PROMETHEUS_TOKEN"  # noqa: S105
 _PASSWORD = "AUTORETRAIN_PROMETHEUS_PASSWORD"  # noqa: S105

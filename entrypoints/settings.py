@@ -26,6 +26,7 @@ from .settings_canary import canary_flaws
 from .settings_cloudwatch import CloudWatchSettings
 from .settings_file import DEFAULT_STATE, find_settings_file, read_toml
 from .settings_kubernetes import KubernetesSettings
+from .settings_prometheus import PrometheusSettings
 from .settings_sections import (
     AdapterSettings,
     AuditSettings,
@@ -37,7 +38,6 @@ from .settings_sections import (
     ModelSettings,
     NotifierSettings,
     PredictionSettings,
-    PrometheusSettings,
     Section,
     StorageSettings,
     TelemetrySettings,
