@@ -80,7 +80,7 @@ def _in_words(step: str, values: Mapping[str, object]) -> str:
 class RetrainingMachine(RuleBasedStateMachine):
     """Everything that can happen to a fleet of two models under two controllers.
 
-    Subclasses may override ``make_world``, ``make_ports`` and ``calm``.
+    Subclasses may override ``make_world``, ``make_ports``, ``calm`` and ``people_answer``.
 
     Attributes:
         calm: Pauses between the turns in which the world calms down at the end.
@@ -397,10 +397,14 @@ class RetrainingMachine(RuleBasedStateMachine):
             self.world.metrics.set(model, "accuracy", 0.97)
         for pause in self.calm:
             self.world.now += pause
+            self.people_answer()
             for _ in range(4):  # an hour of messages at twenty a turn
                 assert self.processes["first"].tick(), "a calm turn did not come to its end"
         self.rules_hold()
         self._nothing_is_left()
+
+    def people_answer(self) -> None:
+        """What people do while the world calms down; nothing, so that what waits for them runs out."""
 
     def _nothing_is_left(self) -> None:
         for history in histories_of(self.ports, self.world.fleet):

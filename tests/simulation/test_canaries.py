@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 from collections import Counter
 from datetime import timedelta
 
@@ -25,7 +24,8 @@ from autoretrain.entrypoints.testing.simulation import (
 )
 from autoretrain.ports.traffic import Split
 
-SEED = int(os.environ.get("AUTORETRAIN_SIMULATION_SEED") or random.randrange(2**32))
+SEED = int(os.environ.get("AUTORETRAIN_SIMULATION_SEED") or 1)
+"""The same in every run; `make soak` takes others."""
 REACHED: Counter[str] = Counter()
 
 
@@ -84,6 +84,14 @@ class CanaryMachine(RetrainingMachine):
         for hour in range(hours):
             self.world.now += timedelta(hours=1)
             self.processes[name].tick(mishaps if hour == hours - 1 else {})
+
+    def people_answer(self) -> None:
+        """No job waits for the second of its two days: a calm of single hours has none to spare."""
+        for history in histories_of(self.ports, self.world.fleet):
+            job = history.state.open_job
+            since = job.awaiting_since if job and job.waits_for_person else None
+            if since is not None and self.world.now - since >= timedelta(days=1):
+                self.reject(history.state.model, {})
 
     def teardown(self) -> None:
         while self.world.weather.land(-1):
