@@ -283,6 +283,18 @@ def test_unknown_is_shown_as_unknown(tmp_path: Path) -> None:
     assert "Drift: largest PSI" in text
 
 
+def test_a_champion_that_cannot_be_scored_is_unknown_and_not_none(tmp_path: Path) -> None:
+    fleet = Fleet("broken")
+    fleet.days(2)
+    fleet.registry.models["broken", "1"] = lambda features: int(features["gone"])
+    fleet.fire("broken", 0.5)
+    text = " ".join(Page(fleet.report(tmp_path / "page.html")).text.split())
+    assert "the champion cannot be scored: " in text
+    assert "The candidate on 120 rows" in text
+    assert "Both versions" not in text
+    assert "accuracy 1.0000 unknown" in text
+
+
 def test_plots_come_from_the_ledger_where_the_record_is_gone(life: Life, tmp_path: Path) -> None:
     fleet, _, _ = life
     path = tmp_path / "page.html"
